@@ -1,0 +1,37 @@
+# Everything happens in .venv; set PYTHON to build it with another interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+# Where torch comes from on a machine without a GPU; the default index gives the CUDA build.
+PIP_FLAGS ?=
+# Wheels, sdists or folders to train on.
+WHEELS ?=
+
+.PHONY: run test lint format train eval clean
+
+run: .venv/installed
+	$(BIN)/midfill complete docs/demo/stock.py
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+train eval: .venv/installed
+	$(BIN)/python -m engine.training $@ $(ARGS)
+
+clean:
+	rm -rf .venv build dist
+
+# torch first and alone: on some machines its CPU build is found only by its exact version.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt "$$(grep ^torch== constraints.txt)"
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	touch $@
