@@ -1,0 +1,135 @@
+"""The engine's command line: the process itself (`serve`), and what a person may ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from engine.api import EngineError, EngineOptions
+from engine.client import ResidentEngine
+from engine.local import LocalEngine
+from engine.model_files import HUB_FILES, model_folder
+from engine.process import EngineProcess
+from engine.rendezvous import Rendezvous, rendezvous, take_lock
+
+LOG_BYTES = 1 << 20  # per file, one old one is kept
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The resident engine.")
+models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
+app.add_typer(models, name="models")
+
+Model = Annotated[str, typer.Option(help="A folder, a downloaded hub name, or 'shipped'.")]
+
+
+@app.command(hidden=True)
+def serve(options_json: str) -> None:
+    """Runs the engine process; language servers start it, people need not."""
+    options = msgspec.json.decode(options_json, type=EngineOptions)
+    place = rendezvous(options)
+    lock = take_lock(place.lock)
+    if lock is None:
+        return  # another server's engine won the race
+    with lock:
+        _log_to(place)
+        asyncio.run(_serve(options, place))
+
+
+async def _serve(options: EngineOptions, place: Rendezvous) -> None:
+    await EngineProcess(LocalEngine(options), options.idle_exit_s).serve(place.socket)
+
+
+def _log_to(place: Rendezvous) -> None:
+    handler = logging.handlers.RotatingFileHandler(place.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+@app.command()
+def status(model: Model = "shipped") -> None:
+    """Prints what the resident engine is and does; starts it where none runs."""
+
+    async def ask() -> None:
+        engine = ResidentEngine(EngineOptions(model=model))
+        for name, value in msgspec.to_builtins(await engine.status()).items():
+            _console.print(f"{name:12} {value}", highlight=False)
+        await engine.aclose()
+
+    asyncio.run(ask())
+
+
+@app.command()
+def stop(model: Model = "shipped") -> None:
+    """Ends the resident engine; the next request of an editor starts it again."""
+    options = EngineOptions(model=model)
+    lock = take_lock(rendezvous(options).lock)
+    if lock is not None:
+        lock.close()
+        _console.print("no engine runs")
+        return
+
+    async def ask() -> None:
+        engine = ResidentEngine(options)
+        await engine.stop_engine()
+        await engine.aclose()
+
+    asyncio.run(ask())
+
+
+@app.command()
+def logs(model: Model = "shipped", lines: int = 50) -> None:
+    """Prints the end of the engine's log."""
+    log = rendezvous(EngineOptions(model=model)).log
+    text = log.read_text("utf-8", "replace") if log.exists() else ""
+    _console.print("\n".join(text.splitlines()[-lines:]) or f"{log} is empty", highlight=False, markup=False)
+
+
+@app.command()
+def verify(model: str) -> None:
+    """Compares logits and greedy ids with transformers' on this machine, for a folder or a downloaded hub name."""
+    from engine.verify import verify as run
+
+    verdicts = run(model_folder(model))
+    table = Table("attention", "logits, relative error", "greedy ids that agree", "")
+    for verdict in verdicts:
+        greedy = f"{verdict.n_same} of {verdict.n_greedy}"
+        table.add_row(verdict.attention, f"{verdict.relative_error:.1e}", greedy, "ok" if verdict.passed else "DIFFERS")
+    _console.print(table)
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@models.command("path")
+def models_path(model: str = "shipped") -> None:
+    """Prints a model's folder."""
+    _console.print(str(model_folder(model)), soft_wrap=True, highlight=False)
+
+
+@models.command("pull")
+def models_pull(name: str) -> None:
+    """Downloads a model from the Hugging Face hub; nothing else in midfill ever downloads."""
+    from huggingface_hub import snapshot_download
+
+    _console.print(snapshot_download(name, allow_patterns=HUB_FILES), soft_wrap=True, highlight=False)
+
+
+_console = Console()
+
+
+def main() -> None:
+    """Runs the command line; what a person can mend is one line, not a traceback."""
+    try:
+        app()
+    except EngineError as error:
+        Console(stderr=True).print(f"midfill: {error}", highlight=False, markup=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Fused key/value buffers: keys and values of all layers of one prompt in one tensor.
+
+Multi-query checkpoints need [S, 2 * D] per layer, multi-head ones [H, S, 2 * D] (k and v of a head side by side, so
+that both halves go into an attention kernel uncopied).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.api import ContextTooLong
+from engine.config import GPTBigCodeConfig
+
+BLOCK_TOKENS = 256  # growth step: a re-allocation copies everything, so it must be rare
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """What a cache's size follows from: one token takes `bytes_per_token` over all layers."""
+
+    n_layer: int
+    n_kv_head: int
+    head_dim: int
+    n_positions: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, config: GPTBigCodeConfig, dtype: torch.dtype, device: torch.device) -> CacheShape:
+        """The shape that a model of this config, dtype and device needs."""
+        return cls(config.n_layer, config.n_kv_head, config.head_dim, config.n_positions, dtype, device)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that one cached token takes, keys and values of every layer together."""
+        return self.n_layer * self.n_kv_head * 2 * self.head_dim * self.dtype.itemsize
+
+
+class KVCache:
+    """The keys and values of `length` tokens per sequence, with room for more.
+
+    A forward pass first reserves room, then stores each layer's new rows behind the live prefix, and commits them at its
+    end: a pass that is abandoned half-way leaves nothing behind.
+    """
+
+    def __init__(self, shape: CacheShape, n_batch: int = 1) -> None:
+        self.shape = shape
+        self.length = 0
+        self._fused = torch.empty(
+            (shape.n_layer, n_batch, shape.n_kv_head, 0, 2 * shape.head_dim), dtype=shape.dtype, device=shape.device
+        )  # (L, B, K, C, 2 * D)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that fit before the next re-allocation."""
+        return self._fused.shape[3]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes allocated."""
+        return self._fused.nbytes
+
+    def reserve(self, n_new: int) -> None:
+        """Makes room for `n_new` more tokens, in whole blocks.
+
+        Raises: ContextTooLong past the model's positions.
+        """
+        needed = self.length + n_new
+        if needed > self.shape.n_positions:
+            raise ContextTooLong(f"{needed} tokens do not fit the model's {self.shape.n_positions} positions; shorten the text")
+        if needed <= self.capacity:
+            return
+        capacity = min(-(-needed // BLOCK_TOKENS) * BLOCK_TOKENS, self.shape.n_positions)
+        n_layer, n_batch, n_kv_head, _, width = self._fused.shape
+        grown = self._fused.new_empty((n_layer, n_batch, n_kv_head, capacity, width))
+        grown[..., : self.length, :] = self._fused[..., : self.length, :]
+        self._fused = grown
+
+    def store(self, layer_idx: int, kv: Tensor) -> Tensor:
+        """Puts a layer's new rows behind its live prefix and gives back a view of both.
+
+        Shapes: kv (B, K, T, 2 * D); result (B, K, S, 2 * D), S = length + T.
+        """
+        end = self.length + kv.shape[2]
+        layer = self._fused[layer_idx]
+        layer[:, :, self.length : end] = kv
+        return layer[:, :, :end]
+
+    def commit(self, n_new: int) -> None:
+        """Makes the rows stored since the last commit part of the live prefix."""
+        self.length += n_new
+
+    def truncate(self, length: int) -> None:
+        """Forgets everything behind the first `length` tokens; costs nothing."""
+        assert 0 <= length <= self.length
+        self.length = length

@@ -1,0 +1,172 @@
+"""GPTBigCode's forward pass, top to bottom: embeddings, blocks, final norm. Heads are in `heads`.
+
+Source: BigCode's Megatron-LM and the published checkpoints; parameter names are the checkpoint's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.attention import Attention, EagerAttention
+from engine.config import GPTBigCodeConfig
+from engine.kv_cache import CacheShape, KVCache
+
+LayerHook = Callable[[], None]
+
+
+@dataclass(slots=True)
+class ModelOutput:
+    """What a base model gives back: hidden states after the final norm, and on demand those before each layer.
+
+    Shapes: last_hidden_state (B, T, E); hidden_states L + 1 of (B, T, E), the last one normed.
+    """
+
+    last_hidden_state: Tensor
+    hidden_states: tuple[Tensor, ...] | None = None
+    kv_cache: KVCache | None = None
+
+
+class GPTBigCodeAttention(nn.Module):
+    """Multi-query (or multi-head) self-attention with one fused projection."""
+
+    def __init__(self, config: GPTBigCodeConfig) -> None:
+        super().__init__()
+        self.n_head, self.n_kv_head, self.head_dim = config.n_head, config.n_kv_head, config.head_dim
+        self.c_attn = nn.Linear(config.n_embd, config.n_embd + 2 * config.n_kv_head * config.head_dim)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+        self.resid_pdrop, self.attn_pdrop = config.resid_pdrop, config.attn_pdrop
+
+    def project(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries, and fused keys and values. Shapes: h (B, T, E); q (B, T, H, D); kv (B, K, T, 2 * D)."""
+        fused = self.c_attn(h)  # (B, T, E + 2 * K * D)
+        if self.n_kv_head == 1:
+            q, kv = fused.split((self.n_head * self.head_dim, 2 * self.head_dim), dim=-1)
+            return q.unflatten(-1, (self.n_head, self.head_dim)), kv.unsqueeze(1)
+        # (n_head, 3, D): k and v of a head are one contiguous slice
+        q, kv = fused.unflatten(-1, (self.n_head, 3 * self.head_dim)).split((self.head_dim, 2 * self.head_dim), dim=-1)
+        return q, kv.transpose(1, 2)
+
+
+class GPTBigCodeMLP(nn.Module):
+    """The feed-forward half of a block."""
+
+    def __init__(self, config: GPTBigCodeConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, config.inner_dim)
+        self.c_proj = nn.Linear(config.inner_dim, config.n_embd)
+        self.activation = config.activation_function
+        self.resid_pdrop = config.resid_pdrop
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Shapes: h and result (B, T, E)."""
+        added: Tensor = self.c_proj(activate(self.c_fc(h), self.activation))
+        return F.dropout(added, self.resid_pdrop, self.training)
+
+
+def activate(h: Tensor, name: str) -> Tensor:
+    """The named activation, as one fused kernel."""
+    if name == "relu":
+        return F.relu(h)
+    return F.gelu(h, approximate="none" if name == "gelu" else "tanh")
+
+
+class GPTBigCodeBlock(nn.Module):
+    """One layer: attention and feed-forward, each behind its norm and added to the residual stream."""
+
+    def __init__(self, config: GPTBigCodeConfig, layer_idx: int) -> None:
+        super().__init__()
+        self.layer_idx = layer_idx
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.attn = GPTBigCodeAttention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.mlp = GPTBigCodeMLP(config)
+
+    def forward(self, h: Tensor, attend: Attention, mask: Tensor | None, kv_cache: KVCache | None) -> Tensor:
+        """Shapes: h and result (B, T, E); mask from `Attention.prepare`."""
+        q, kv = self.attn.project(self.ln_1(h))
+        if kv_cache is not None:
+            kv = kv_cache.store(self.layer_idx, kv)  # (B, K, S, 2 * D)
+        dropout_p = self.attn.attn_pdrop if self.training else 0.0
+        mixed = self.attn.c_proj(attend(q, kv, mask, layer_idx=self.layer_idx, dropout_p=dropout_p))
+        h = h + F.dropout(mixed, self.attn.resid_pdrop, self.training)
+        added: Tensor = self.mlp(self.ln_2(h))
+        return h + added
+
+
+class GPTBigCodeModel(nn.Module):
+    """The transformer without a head."""
+
+    def __init__(self, config: GPTBigCodeConfig, attention: Attention | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.attention: Attention = attention or EagerAttention(config)
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.h = nn.ModuleList(GPTBigCodeBlock(config, layer_idx) for layer_idx in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        init_weights(self, config)
+
+    def new_cache(self, n_batch: int = 1) -> KVCache:
+        """An empty cache that fits this model."""
+        return KVCache(CacheShape.of(self.config, self.wte.weight.dtype, self.wte.weight.device), n_batch)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        kv_cache: KVCache | None = None,
+        *,
+        output_hidden_states: bool = False,
+        before_layer: LayerHook | None = None,
+    ) -> ModelOutput:
+        """Runs the new tokens through all layers over what the cache holds.
+
+        Shapes: input_ids and position_ids (B, T); attention_mask (B, S), 0 on padding. `before_layer` is called
+        ahead of each layer; what it raises abandons the pass and leaves the cache as it was.
+        Raises: ContextTooLong past the model's positions.
+        """
+        n_new, n_cached = input_ids.shape[1], kv_cache.length if kv_cache is not None else 0
+        keep = attention_mask.bool() if attention_mask is not None else None
+        if position_ids is None:
+            position_ids = _positions(n_new, n_cached, keep, input_ids.device)
+        if kv_cache is not None:
+            kv_cache.reserve(n_new)
+        h = F.dropout(self.wte(input_ids) + self.wpe(position_ids), self.config.embd_pdrop, self.training)  # (B, T, E)
+        mask = self.attention.prepare(n_new, n_cached, keep, h.device)
+        hidden_states = []
+        for block in self.h:
+            if before_layer is not None:
+                before_layer()
+            if output_hidden_states:
+                hidden_states.append(h)
+            h = block(h, self.attention, mask, kv_cache)
+        h = self.ln_f(h)
+        if kv_cache is not None:
+            kv_cache.commit(n_new)
+        return ModelOutput(h, (*hidden_states, h) if output_hidden_states else None, kv_cache)
+
+
+def init_weights(model: nn.Module, config: GPTBigCodeConfig) -> None:
+    """Draws fresh weights in place: N(0, initializer_range), narrower by sqrt(2 * n_layer) where a block adds to the stream."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif ".ln_" in f".{name}":
+            nn.init.ones_(parameter)
+        else:
+            narrow = (2 * config.n_layer) ** -0.5 if name.endswith("c_proj.weight") else 1.0
+            nn.init.normal_(parameter, 0.0, config.initializer_range * narrow)
+
+
+def _positions(n_new: int, n_cached: int, keep: Tensor | None, device: torch.device) -> Tensor:
+    """Positions counted from the first real token. Shapes: keep (B, S) or None; result (B or 1, T)."""
+    if keep is None:
+        return torch.arange(n_cached, n_cached + n_new, device=device)[None]
+    positions = keep.long().cumsum(-1) - 1
+    return positions.masked_fill(~keep, 1)[:, n_cached:]

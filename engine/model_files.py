@@ -1,0 +1,45 @@
+"""Finding a model's folder, and telling one model from another without reading its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from engine.api import CheckpointError
+
+SHIPPED_MODEL = Path(__file__).parent / "models"
+HUB_FILES = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt"]  # what a model folder needs, weights once
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model: the shipped one, a path, or a hub name that was downloaded before.
+
+    Raises: CheckpointError where there is none; nothing is ever downloaded here.
+    """
+    if name == "shipped":
+        return SHIPPED_MODEL
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise CheckpointError(
+            f"model {name!r} is neither a folder nor a downloaded hub model; `midfill models pull {name}` downloads it"
+        ) from error
+
+
+def model_digest(folder: Path) -> str:
+    """Hex digest that changes when a file of the model is replaced.
+
+    It covers names, sizes and times, not contents: reading 15 GB to name a socket would cost what the socket saves.
+    """
+    digest = hashlib.sha256(str(folder).encode())
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()

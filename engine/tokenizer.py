@@ -1,0 +1,115 @@
+"""Text to ids and ids to bytes, for the byte-level BPE of the BigCode models.
+
+Special tokens come from their roles, never from text: a `<fim_prefix>` typed in a source file is plain text.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+
+from engine.api import CheckpointError
+
+# Role -> the spellings of the published tokenizers (StarCoder, SantaCoder).
+SPELLINGS = {
+    "end_of_text": ("<|endoftext|>",),
+    "fim_prefix": ("<fim_prefix>", "<fim-prefix>"),
+    "fim_middle": ("<fim_middle>", "<fim-middle>"),
+    "fim_suffix": ("<fim_suffix>", "<fim-suffix>"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialIds:
+    """Ids of the special tokens by role."""
+
+    end_of_text: int
+    fim_prefix: int
+    fim_middle: int
+    fim_suffix: int
+
+
+class Tokenizer:
+    """A model folder's tokenizer; text is encoded literally, ids are decoded to bytes."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        backend.encode_special_tokens = True  # else a typed `<fim_prefix>` becomes the special token
+        self._backend = backend
+        self.special = _special_ids(backend)
+        self.n_vocab = backend.get_vocab_size()
+        self._bytes = _token_bytes(backend)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Tokenizer:
+        """Reads FOLDER/tokenizer.json, or has transformers convert an older vocabulary.
+
+        Raises: CheckpointError where neither can be read, or the fill-in-the-middle tokens are missing.
+        """
+        path = folder / "tokenizer.json"
+        try:
+            if path.is_file():
+                return cls(tokenizers.Tokenizer.from_file(str(path)))
+            from transformers import AutoTokenizer
+
+            return cls(AutoTokenizer.from_pretrained(folder).backend_tokenizer)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        except Exception as error:  # tokenizers raises bare Exception
+            raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error}") from error
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text alone, which holds no lone surrogate."""
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for; none for special and padding ids."""
+        return self._bytes[token_id] if token_id < len(self._bytes) else b""
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of the ids; bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+
+
+class TextStream:
+    """Turns token bytes into text as they come, holding back bytes until their code point is whole."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: bytes) -> str:
+        """The code points that the token completes."""
+        return self._decoder.decode(token)
+
+
+def _special_ids(backend: tokenizers.Tokenizer) -> SpecialIds:
+    ids = {}
+    for role, spellings in SPELLINGS.items():
+        found = [token_id for token_id in map(backend.token_to_id, spellings) if token_id is not None]
+        if not found:
+            raise CheckpointError(f"has none of the tokens {' '.join(spellings)}; a fill-in-the-middle model is needed")
+        ids[role] = found[0]
+    return SpecialIds(**ids)
+
+
+def _token_bytes(backend: tokenizers.Tokenizer) -> list[bytes]:
+    """Bytes of each id, undoing the byte-level alphabet; empty for special tokens."""
+    alphabet = _byte_alphabet()
+    added = backend.get_added_tokens_decoder()
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    result = [b""] * (max(vocabulary.values()) + 1)
+    for token, token_id in vocabulary.items():
+        if token_id not in added:
+            result[token_id] = bytes(alphabet[character] for character in token)
+        elif not added[token_id].special:
+            result[token_id] = token.encode()
+    return result
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Character -> byte of GPT-2's byte-level alphabet: printable bytes stand for themselves, the others lie from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + idx): byte for idx, byte in enumerate(others)}
