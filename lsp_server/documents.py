@@ -1,0 +1,94 @@
+"""The open documents: immutable snapshots, and the one place that knows which is the newest.
+
+pygls' own text document is never used (docs in ARCHITECTURE.md): it splits lines where LSP does not and fails
+on an end position past the line's end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lsp_server.text import Encoding, Position, Text
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One version of an open document. A private one never holds text, so that none can leak."""
+
+    uri: str
+    language: str
+    version: int | None
+    text: Text
+    private: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One edit in the client's units; without a range, `text` is the whole document."""
+
+    text: str
+    start: Position | None = None
+    end: Position | None = None
+
+
+class DocumentStore:
+    """Owns the newest snapshot of each open document; whether a snapshot is stale is whether it is still the one here."""
+
+    def __init__(self, is_private: Callable[[str], bool]) -> None:
+        self.encoding = Encoding.UTF_16
+        self._is_private = is_private
+        self._documents: dict[str, Document] = {}
+
+    def get(self, uri: str) -> Document | None:
+        return self._documents.get(uri)
+
+    def open(self, uri: str, *, language: str = "", version: int | None = None, text: str = "") -> Document:
+        """Takes a document's whole text; a second open replaces the first, for the client's text is the truth."""
+        if uri in self._documents:
+            _log.warning("document %s was opened again without a close: its text is replaced", uri)
+        private = self._is_private(uri)
+        held = Text.of("" if private else text, self.encoding)
+        document = Document(uri=uri, language=language, version=version, text=held, private=private)
+        self._documents[uri] = document
+        return document
+
+    def change(self, uri: str, *, version: int | None, changes: Sequence[Change]) -> Document | None:
+        """Applies the changes in order; None where there is no text to apply them to.
+
+        A whole text is as good as an open, so it also brings back a document that was lost.
+        """
+        old = self._documents.get(uri)
+        if old is None:
+            if not changes or changes[-1].start is not None:
+                _log.warning("change of %s ignored: the document is not open", uri)
+                return None
+            return self.open(uri, version=version, text=changes[-1].text)
+        if version is not None and old.version is not None and version <= old.version:
+            _log.warning(
+                "document %s went from version %d to %d: its changes are applied all the same", uri, old.version, version
+            )
+        text = old.text
+        for change in changes if not old.private else ():
+            text = _apply(text, change)
+        document = replace(old, version=version, text=text)
+        self._documents[uri] = document
+        return document
+
+    def lose(self, uri: str) -> None:
+        """Forgets a document one of whose changes could not be read: from here on its text would be wrong."""
+        if self._documents.pop(uri, None):
+            _log.error("document %s is out of step with the editor and gets no suggestions until it is opened again", uri)
+
+    def close(self, uri: str) -> None:
+        if self._documents.pop(uri, None) is None:
+            _log.warning("close of %s ignored: the document is not open", uri)
+
+
+def _apply(text: Text, change: Change) -> Text:
+    if change.start is None or change.end is None:
+        return Text.of(change.text, text.encoding)
+    return text.replace(change.start, change.end, change.text)

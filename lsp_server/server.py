@@ -1,0 +1,187 @@
+"""The language server: its parts, what it offers, and a short handler for each message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from lsprotocol import types
+from pygls.exceptions import JsonRpcException
+from pygls.lsp.server import LanguageServer
+
+from lsp_server import protocol
+from lsp_server.documents import DocumentStore
+from lsp_server.privacy import is_refused
+from lsp_server.scheduler import Query, Scheduler, open_from
+from lsp_server.settings import Settings, apply
+from lsp_server.stdio import Writer, read_messages, wait_for_death
+from lsp_server.tracing import Tracer
+
+_log = logging.getLogger(__name__)
+
+_SECTION = "midfill"
+
+
+class MidfillServer(LanguageServer):
+    """Holds the settings, the documents and the scheduler, and speaks over stdio."""
+
+    protocol: protocol.MidfillProtocol
+
+    def __init__(self, settings: Settings, *, version: str, tracer: Tracer, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("midfill", version, protocol_cls=protocol.MidfillProtocol, converter_factory=protocol.make_converter)
+        self.settings = self.base_settings = settings
+        self.watching: asyncio.Future[None] | None = None  # held, for a task that nothing holds may be collected
+        self.problems = problems  # of the user's own settings, found before there was an editor to tell
+        self.documents = DocumentStore(is_refused)
+        self.scheduler = Scheduler(lambda: open_from(settings), tracer)
+        self.protocol.on_unreadable_change = self.lose
+        for method, handler, options in _FEATURES:
+            self.feature(method, options)(handler)
+
+    def serve(self) -> int:
+        """Speaks over stdin and stdout until told to exit or left alone; gives the exit code."""
+        return asyncio.run(self._serve())
+
+    async def _serve(self) -> int:
+        self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.protocol.on_exit = self.stop
+        self.protocol.set_writer(Writer(sys.stdout.buffer, lambda: self.stop(1)))
+        reading = asyncio.create_task(self._read(sys.stdin.fileno()))
+        code = await self._exit_code
+        reading.cancel()
+        await self.scheduler.aclose()
+        return code
+
+    async def _read(self, stdin: int) -> None:
+        async for body in read_messages(stdin):
+            self.protocol.receive(body)
+            # One pass of the loop, so that a request's handler takes its snapshot before the next message changes it.
+            await asyncio.sleep(0)
+        self.stop(1)
+
+    def stop(self, code: int) -> None:
+        """Ends `serve`; the first reason stands."""
+        if not self._exit_code.done():
+            self._exit_code.set_result(code)
+
+    async def watch(self, client_pid: int) -> None:
+        """Ends the server when the editor died without closing its end of the pipe, which its children may hold open."""
+        await wait_for_death(client_pid)
+        _log.error("the client, process %d, is gone", client_pid)
+        self.stop(1)
+
+    def lose(self, uri: str) -> None:
+        """Gives up a document that can't be followed any longer."""
+        self.documents.lose(uri)
+        self.scheduler.closed(uri)
+
+    def configure(self, values: object, *, source: str) -> None:
+        """Takes settings from the editor, over those that were there at the start."""
+        checked = apply(self.base_settings, values, by_user=False)
+        self.settings = checked.settings
+        self.report_problems(source, checked.problems)
+
+    def report_problems(self, source: str, problems: tuple[str, ...]) -> None:
+        """Tells the user all that is wrong with some settings, in one message."""
+        if problems:
+            self.tell(types.MessageType.Warning, f"{source}: " + "; ".join(problems))
+
+    def tell(self, kind: types.MessageType, message: str) -> None:
+        _log.warning(message)
+        self.window_show_message(types.ShowMessageParams(kind, f"midfill: {message}"))
+
+    def report_server_error(self, error: Exception, source: Any) -> None:
+        """Logs what pygls would pop up in front of the user."""
+        _log.error("while handling a message: %s", error, exc_info=error)
+
+
+def _initialize(ls: MidfillServer, params: types.InitializeParams) -> None:
+    ls.documents.encoding = protocol.encoding_of(params.capabilities)
+    ls.configure(params.initialization_options, source="initializationOptions")
+    ls.base_settings = ls.settings
+    if params.process_id is not None:
+        ls.watching = asyncio.ensure_future(ls.watch(params.process_id))
+
+
+async def _initialized(ls: MidfillServer, params: types.InitializedParams) -> None:
+    if reason := ls.scheduler.start():
+        ls.tell(types.MessageType.Error, f"there will be no suggestions: {reason}")
+    ls.report_problems("midfill.toml", ls.problems)
+    await _pull_configuration(ls)
+
+
+async def _change_configuration(ls: MidfillServer, params: types.DidChangeConfigurationParams) -> None:
+    if not await _pull_configuration(ls):
+        pushed = params.settings
+        ls.configure(pushed.get(_SECTION) if isinstance(pushed, dict) else pushed, source="settings")
+
+
+async def _pull_configuration(ls: MidfillServer) -> bool:
+    """Asks the editor for our settings; False where it can't be asked."""
+    workspace = ls.client_capabilities.workspace
+    if not (workspace and workspace.configuration):
+        return False
+    items = [types.ConfigurationItem(section=_SECTION)]
+    try:
+        answer = await ls.workspace_configuration_async(types.ConfigurationParams(items))
+    except JsonRpcException as error:
+        _log.warning("the editor gave no settings: %s", error)
+    else:
+        ls.configure(answer[0] if answer else None, source="settings")
+    return True
+
+
+def _open(ls: MidfillServer, params: types.DidOpenTextDocumentParams) -> None:
+    opened = params.text_document
+    document = ls.documents.open(opened.uri, language=str(opened.language_id), version=opened.version, text=opened.text)
+    ls.scheduler.opened(document, ls.settings)
+
+
+def _change(ls: MidfillServer, params: types.DidChangeTextDocumentParams) -> None:
+    changed = params.text_document
+    document = ls.documents.change(changed.uri, version=changed.version, changes=protocol.changes_from(params))
+    if document:
+        ls.scheduler.edited(document)
+
+
+def _close(ls: MidfillServer, params: types.DidCloseTextDocumentParams) -> None:
+    ls.documents.close(params.text_document.uri)
+    ls.scheduler.closed(params.text_document.uri)
+
+
+async def _inline_completion(ls: MidfillServer, params: types.InlineCompletionParams) -> types.InlineCompletionList:
+    document = ls.documents.get(params.text_document.uri)
+    if document is None:
+        _log.warning("no suggestion for %s: the document is not open", params.text_document.uri)
+        return protocol.to_list(None, None)
+    offset = document.text.offset(protocol.position_from(params.position))
+    try:
+        suggestion = await ls.scheduler.suggest(Query(document, offset, protocol.is_invoked(params)), ls.settings)
+    except Exception:
+        _log.exception("a request failed")
+        suggestion = None
+    return protocol.to_list(document, suggestion)
+
+
+async def _status(ls: MidfillServer, params: Any) -> dict[str, Any]:
+    status = asdict(await ls.scheduler.status())
+    if not ls.settings.enabled:
+        status["state"] = "disabled"
+    return status | {"last": ls.scheduler.last and asdict(ls.scheduler.last)}
+
+
+_FEATURES: tuple[tuple[str, Callable[..., Any], Any], ...] = (
+    (types.INITIALIZE, _initialize, None),
+    (types.INITIALIZED, _initialized, None),
+    (types.WORKSPACE_DID_CHANGE_CONFIGURATION, _change_configuration, None),
+    (types.TEXT_DOCUMENT_DID_OPEN, _open, None),
+    (types.TEXT_DOCUMENT_DID_CHANGE, _change, None),
+    (types.TEXT_DOCUMENT_DID_CLOSE, _close, None),
+    # Without options pygls does not advertise the capability.
+    (types.TEXT_DOCUMENT_INLINE_COMPLETION, _inline_completion, types.InlineCompletionOptions()),
+    ("midfill/status", _status, None),
+)
