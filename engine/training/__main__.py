@@ -1,0 +1,168 @@
+"""`python -m engine.training`: the steps of the recipe as commands, everything they write under one folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from engine.attention import Attention, SdpaAttention
+from engine.config import GPTBigCodeConfig
+from engine.heads import GPTBigCodeForCausalLM
+from engine.tokenizer import Tokenizer
+from engine.training.batches import Batches
+from engine.training.bits import bits_per_byte, windows
+from engine.training.corpus import CorpusOptions, Texts, build_corpus
+from engine.training.evaluate import Completer, match_lines
+from engine.training.export import export
+from engine.training.heap import keep_heap
+from engine.training.holes import held_out_holes, read_holes
+from engine.training.log import Entry
+from engine.training.packed import PackedAttention
+from engine.training.recipe import N_VOCAB, recipe
+from engine.training.schedule import Schedule
+from engine.training.train import STATE, Data, Run, Trainer, train
+from engine.training.vocabulary import sample_texts, train_tokenizer
+from engine.weights import load_causal_lm
+
+logger = logging.getLogger(__name__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Work = Annotated[Path, typer.Option(help="Folder of everything the recipe reads back: corpus, tokenizer, runs.")]
+Size = Annotated[str, typer.Option(help="cpu (8M parameters) or gpu (30M).")]
+
+_TOKENIZER_BYTES = 40_000_000
+_QUICK_BYTES = 150_000  # of held-out text, scored at each checkpoint
+
+
+@app.callback()
+def start() -> None:
+    """Makes the small GPTBigCode model that ships with midfill."""
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+
+
+@app.command()
+def corpus(
+    sources: Annotated[list[Path], typer.Argument(help="Wheels, sdists, or folders of them.", exists=True)],
+    benchmark: Annotated[list[Path], typer.Option(help="Gzipped JSON lines that must not be trained on.", exists=True)],
+    work: Work = Path(".training"),
+    package_bytes: Annotated[int, typer.Option(help="Most bytes taken from one package.")] = 8_000_000,
+) -> None:
+    """Filters packages into training and held-out text, with a manifest."""
+    options = CorpusOptions(tuple(sources), tuple(benchmark), package_bytes=package_bytes)
+    for name, half in build_corpus(options, work / "corpus").items():
+        logger.info("%s: %d packages, %d files, %d bytes", name, half.n_packages, half.n_files, half.n_bytes)
+
+
+@app.command()
+def tokenizer(work: Work = Path(".training"), seed: int = 0) -> None:
+    """Trains the tokenizer on a sample of the corpus."""
+    sample = sample_texts(Texts(work / "corpus" / "train"), _TOKENIZER_BYTES, seed)
+    (work / "tokenizer").mkdir(exist_ok=True)
+    train_tokenizer(sample, N_VOCAB).save(str(work / "tokenizer" / "tokenizer.json"))
+
+
+@app.command("train")
+def train_command(
+    work: Work = Path(".training"),
+    size: Size = "cpu",
+    last_step: Annotated[int | None, typer.Option(help="Stop there; without it, when interrupted.")] = None,
+    decay_steps: Annotated[int, typer.Option(help="Branch a model to ship: decay the stable run's checkpoint.")] = 0,
+    seed: int = 0,
+    n_threads: Annotated[int | None, typer.Option(help="Without it, torch's own choice.")] = None,
+) -> None:
+    """Trains, or goes on from the last checkpoint. SIGINT and SIGTERM leave a checkpoint; SIGSTOP and SIGCONT pause."""
+    keep_heap()
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    chosen = recipe(size)
+    chosen = replace(chosen, batch=replace(chosen.batch, seed=seed))
+    trainer = Trainer(chosen, seed)
+    stable = work / "runs" / size
+    run = Run(stable, Schedule(chosen.warmup_steps), last_step)
+    if (stable / STATE).exists():
+        trainer.load(stable / STATE)
+    if decay_steps:
+        end = trainer.step + decay_steps
+        run = Run(work / "runs" / f"{size}-decay", Schedule(chosen.warmup_steps, trainer.step, decay_steps), end)
+    logger.info("%s from step %d, %d threads, %s", run.folder, trainer.step, torch.get_num_threads(), chosen.dtype)
+    encoder = Tokenizer.from_pretrained(work / "tokenizer")
+    held_out = windows(Texts(work / "corpus" / "dev"), encoder, chosen.config.n_positions, _QUICK_BYTES)
+    data = Data(Batches(Texts(work / "corpus" / "train"), encoder, chosen.batch), held_out)
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: stopped.append(number))
+    with _progress() as progress:
+        bar = progress.add_task("", total=run.last_step, completed=trainer.step)
+
+        def show(entry: Entry) -> None:
+            text = f"loss {entry.loss:.3f}, {entry.tokens_per_s:.0f} tokens/s"
+            progress.update(bar, completed=entry.step, description=text)
+
+        train(trainer, data, run, lambda: bool(stopped), show)
+
+
+@app.command("export")
+def export_command(
+    work: Work = Path(".training"),
+    size: Size = "cpu",
+    decayed: Annotated[bool, typer.Option(help="The last decay's weights, or the stable run's.")] = True,
+    out: Annotated[Path, typer.Option(help="The model folder to write.")] = Path("engine/models"),
+) -> None:
+    """Writes the trained weights as a model folder that midfill and transformers load."""
+    run = work / "runs" / (f"{size}-decay" if decayed else size)
+    export(run / STATE, recipe(size).config, work / "tokenizer" / "tokenizer.json", out)
+    logger.info("%s written to %s", run, out)
+
+
+@app.command("eval")
+def eval_command(
+    model: Annotated[Path, typer.Argument(help="A model folder.")] = Path("engine/models"),
+    work: Work = Path(".training"),
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("build/bench/model.json"),
+    holes: Annotated[Path | None, typer.Option(help="Gzipped JSON lines of prefix, middle, suffix, kind.")] = None,
+    n_holes: Annotated[int, typer.Option(help="Held-out holes to draw where no file is given.")] = 4000,
+    n_context: Annotated[int, typer.Option(help="Tokens of prompt and completion together.")] = 1024,
+    seed: int = 0,
+) -> None:
+    """Scores a model folder on held-out code."""
+    keep_heap()
+    config = GPTBigCodeConfig.from_pretrained(model)
+    encoder = Tokenizer.from_pretrained(model)
+    held_out = Texts(work / "corpus" / "dev")
+    scored = _load(model, PackedAttention(config))
+    bits = bits_per_byte(scored, windows(held_out, encoder, config.n_positions))
+    logger.info("%.4f bits per byte", bits)
+    chosen = read_holes(holes) if holes else held_out_holes(held_out, n_holes, seed)
+    completer = Completer(_load(model, SdpaAttention(config)), encoder, n_context)
+    with _progress() as progress:
+        bar = progress.add_task("holes", total=len(chosen))
+        matches = match_lines(chosen, completer, lambda: progress.advance(bar))
+    summary = {"bits_per_byte": round(bits, 4), **matches.summary()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+    logger.info("%s", json.dumps(summary["exact_match"]))
+
+
+def _load(folder: Path, attention: Attention) -> GPTBigCodeForCausalLM:
+    return load_causal_lm(folder, dtype=torch.float32, device=torch.device("cpu"), attention=attention)
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,46 @@
+"""Turns a checkpoint of training into a model folder that midfill and transformers load alike."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from engine.config import GPTBigCodeConfig
+
+
+def export(state: Path, config: GPTBigCodeConfig, tokenizer: Path, folder: Path) -> None:
+    """Writes config, tokenizer and weights of the checkpoint `state`; float16, the tied head left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    masters = torch.load(state, map_location="cpu", weights_only=True)["optimizer"]["masters"]
+    weights = {name: master.to(torch.float16).contiguous() for name, master in masters.items()}
+    assert "lm_head.weight" not in weights, "a tied head is no parameter of its own"
+    assert all(weight.isfinite().all() for weight in weights.values()), "a weight does not fit float16"
+    # transformers refuses a file that does not say which framework wrote it.
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_json(
+        folder / "config.json", {"architectures": ["GPTBigCodeForCausalLM"], "torch_dtype": "float16", **config.to_dict()}
+    )
+    if tokenizer.resolve() != (folder / "tokenizer.json").resolve():
+        shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    (folder / "model.safetensors").chmod(0o644)  # written through a private temporary file
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config(config.n_positions))
+
+
+def _tokenizer_config(n_positions: int) -> dict[str, object]:
+    end = "<|endoftext|>"
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": end,
+        "eos_token": end,
+        "unk_token": end,
+        "model_max_length": n_positions,
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _write_json(path: Path, values: dict[str, object]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
