@@ -10,7 +10,7 @@ from rich.console import Console
 
 from midfill_terminal.ghost import draw
 from midfill_terminal.places import Place, PlaceError, find_places
-from midfill_terminal.session import EngineDown, open_session
+from midfill_terminal.session import NoModel, open_session
 
 
 def run(spec: str, serve_args: list[str], svg: Path | None = None) -> int:
@@ -22,8 +22,8 @@ def run(spec: str, serve_args: list[str], svg: Path | None = None) -> int:
     except PlaceError as error:
         errors.print(f"midfill: {error}", highlight=False, markup=False)
         return 2
-    except EngineDown as error:
-        errors.print(f"midfill: the engine is down: {error}", highlight=False, markup=False)
+    except NoModel as error:
+        errors.print(f"midfill: {error}", highlight=False, markup=False)
         return 1
     if svg is not None:
         console.save_svg(str(svg), title=f"midfill complete {spec}")

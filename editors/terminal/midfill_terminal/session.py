@@ -17,11 +17,10 @@ from pygls.lsp.client import LanguageClient
 from midfill_terminal.places import Place
 
 STATUS_EVERY_S = 0.1
-DOWN = "engine_down"
 
 
-class EngineDown(Exception):
-    """The server runs, but its engine does not; the message says why."""
+class NoModel(Exception):
+    """The server runs, but no model answers behind it; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +44,19 @@ class Session:
         return answer
 
     async def wait_until_ready(self, on_status: Callable[[dict[str, Any]], None]) -> None:
-        """Waits until the model is loaded. Raises: EngineDown with the engine's own reason."""
+        """Waits until a model is loaded. Raises: NoModel where none will be, also where a script stands in for one."""
         while True:
             status = await self.status()
             on_status(status)
-            if status["state"] == DOWN:
-                raise EngineDown(status["detail"])
-            if status["state"] not in ("loading", "warming"):
-                return
-            await asyncio.sleep(STATUS_EVERY_S)
+            match status["state"]:
+                case "loading" | "warming":
+                    await asyncio.sleep(STATUS_EVERY_S)
+                case "engine_down":
+                    raise NoModel(f"the engine is down: {status['detail']}")
+                case _ if status["model"] == "scripted":
+                    raise NoModel("the scripted engine replays written text; choose another with --engine")
+                case _:
+                    return
 
     def open(self, place: Place) -> None:
         """Opens the place's text as a document of its path."""
