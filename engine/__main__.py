@@ -80,6 +80,7 @@ def stop(model: Model = "shipped") -> None:
         await engine.aclose()
 
     asyncio.run(ask())
+    _console.print("the engine has stopped")
 
 
 @app.command()
@@ -106,7 +107,7 @@ def verify(model: str) -> None:
 
 
 @models.command("path")
-def models_path(model: str = "shipped") -> None:
+def models_path(model: Annotated[str, typer.Argument()] = "shipped") -> None:
     """Prints a model's folder."""
     _console.print(str(model_folder(model)), soft_wrap=True, highlight=False)
 
@@ -125,7 +126,7 @@ _console = Console()
 def main() -> None:
     """Runs the command line; what a person can mend is one line, not a traceback."""
     try:
-        app()
+        app(prog_name="midfill engine")
     except EngineError as error:
         Console(stderr=True).print(f"midfill: {error}", highlight=False, markup=False, soft_wrap=True)
         raise SystemExit(1) from None

@@ -86,6 +86,7 @@ class ResidentEngine:
         Raises: EngineError where there is none to reach.
         """
         link = await self._connect()
+        link.on_lost = lambda: None  # that is what was asked for
         with link.expect() as (_, replies):
             link.send(Shutdown())
             await replies.get()

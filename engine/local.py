@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Request, State, Status
@@ -124,7 +124,7 @@ class LocalEngine:
         for chunk in runtime.decoder.complete(job):
             if chunk.counters is not None:
                 self._status = replace(self._status, last=chunk.counters)
-                log.info("answered %s", chunk.counters)
+                log.info("answered %s", " ".join(f"{name}={value}" for name, value in asdict(chunk.counters).items()))
             job.emit(chunk)
 
 
