@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from engine.api import Order
-from engine.fim import FimPrompt
+from torch import Tensor
+
+from engine.encoding import EncodedText
+from engine.fim import Ids
 from engine.kv_cache import KVCache
+from engine.matching import n_common
 
-Key = tuple[str, Order]
+N_PROMPTS = 4  # kept per document: SPM and PSM here, and the places that the cursor came from
+N_SPARED = 96  # tokens; a prompt that would lose more of its end is left whole, and a branch of it goes on
 
 
 class CachedPrompt:
@@ -17,67 +22,118 @@ class CachedPrompt:
 
     def __init__(self, kv: KVCache) -> None:
         self.kv = kv
-        self.ids: list[int] = []
+        self.ids: Ids = ()
+        self.logits: Tensor | None = None  # after the last id; (V,)
 
-    def n_matching(self, ids: tuple[int, ...]) -> int:
+    def n_matching(self, ids: Ids) -> int:
         """How many of the ids, from the first on, are cached."""
-        n = 0
-        for cached_id, wanted_id in zip(self.ids, ids, strict=False):
-            if cached_id != wanted_id:
-                break
-            n += 1
-        return n
+        return n_common(self.ids, ids)
+
+    def n_reusable(self, ids: Ids) -> int:
+        """How many of them an answer need not compute: the last one too, if the logits after it were kept."""
+        n = self.n_matching(ids)
+        return n - 1 if n == len(ids) and (n < len(self.ids) or self.logits is None) else n
 
     def truncate(self, length: int) -> None:
         """Keeps the first `length` tokens only."""
-        self.kv.truncate(length)
-        del self.ids[length:]
+        if length < len(self.ids):
+            self.kv.truncate(length)
+            self.ids = self.ids[:length]
+            self.logits = None
 
-    def append(self, ids: tuple[int, ...]) -> None:
-        """Notes the ids whose rows a finished forward pass has committed."""
-        self.ids.extend(ids)
+    def append(self, ids: Ids, logits: Tensor) -> None:
+        """Notes the ids whose rows a finished forward pass has committed, and the logits after the last of them."""
+        self.ids += ids
+        self.logits = logits
         assert len(self.ids) == self.kv.length
+
+    def branch(self, length: int) -> CachedPrompt:
+        """The first `length` tokens as a prompt of their own."""
+        other = CachedPrompt(self.kv.branch(length))
+        other.ids = self.ids[:length]
+        return other
+
+
+@dataclass(slots=True)
+class DocumentCache:
+    """What the engine keeps of one document: prompts, the newest last, and its windows as they were encoded last."""
+
+    prompts: list[CachedPrompt] = field(default_factory=list)
+    prefix: EncodedText = field(default_factory=EncodedText)
+    suffix: EncodedText = field(default_factory=EncodedText)
+    n_background: int = 0  # rows computed while nobody waited, since the last answer
 
 
 class CachePool:
-    """Owns the caches. One prompt per document and order; what is handed out last is never evicted by itself."""
+    """Owns the caches of all documents. What was taken last is in use and never evicted."""
 
     def __init__(self, new_cache: Callable[[], KVCache], budget_bytes: int) -> None:
         self._new_cache = new_cache
         self.budget_bytes = budget_bytes
-        self._prompts: OrderedDict[Key, CachedPrompt] = OrderedDict()
+        self._documents: OrderedDict[str, DocumentCache] = OrderedDict()
 
-    def n_uncached(self, document: str, prompt: FimPrompt) -> int:
-        """How many tokens of the prompt would have to be computed."""
-        cached = self._prompts.get((document, prompt.order))
-        return len(prompt.ids) - (cached.n_matching(prompt.ids) if cached else 0)
+    def document(self, name: str) -> DocumentCache:
+        """The document's caches, marked as used last."""
+        cache = self._documents.setdefault(name, DocumentCache())
+        self._documents.move_to_end(name)
+        return cache
 
-    def take(self, document: str, prompt: FimPrompt) -> CachedPrompt:
-        """The cached part of the prompt, cut to what agrees with it and marked as used last.
+    def holds(self, name: str, ids: Ids) -> bool:
+        """Whether all of a prompt, or of its beginning, is cached."""
+        cache = self._documents.get(name)
+        return cache is not None and any(prompt.n_matching(ids) == len(ids) for prompt in cache.prompts)
 
-        At least one token is always left to compute, for the answer needs the logits after it.
-        """
-        key = (document, prompt.order)
-        cached = self._prompts.pop(key, None) or CachedPrompt(self._new_cache())
-        self._prompts[key] = cached
-        cached.truncate(min(cached.n_matching(prompt.ids), len(prompt.ids) - 1))
-        return cached
+    def n_uncached(self, name: str, ids: Ids) -> int:
+        """How many tokens of a prompt an answer would have to compute."""
+        cache = self._documents.get(name)
+        return len(ids) - max((prompt.n_reusable(ids) for prompt in cache.prompts), default=0) if cache else len(ids)
 
-    def trim(self) -> None:
-        """Evicts least recently used prompts until the budget holds, but never the last one used."""
-        while len(self._prompts) > 1 and self.n_bytes > self.budget_bytes:
-            self._prompts.popitem(last=False)
+    def take(self, name: str, ids: Ids) -> CachedPrompt:
+        """The cached beginning of a prompt, cut to what is reusable of it and marked as used last."""
+        prompts = self.document(name).prompts
+        best = max(prompts, key=lambda prompt: prompt.n_reusable(ids), default=None)
+        n_reusable = best.n_reusable(ids) if best is not None else 0
+        if best is not None and len(best.ids) - n_reusable <= min(N_SPARED, n_reusable):
+            prompts.remove(best)
+            best.truncate(n_reusable)
+        elif best is not None and n_reusable:
+            best = best.branch(n_reusable)
+        else:
+            best = CachedPrompt(self._new_cache())
+        prompts.append(best)
+        del prompts[:-N_PROMPTS]
+        return best
 
-    def forget(self, document: str) -> None:
-        """Drops every prompt of the document."""
-        for key in [key for key in self._prompts if key[0] == document]:
-            del self._prompts[key]
+    def make_room(self, prompt: CachedPrompt, n_new: int) -> None:
+        """Evicts what is least recently used until the prompt can grow by `n_new` tokens within the budget."""
+        n_wanted = prompt.kv.n_bytes_to_reserve(n_new)
+        while n_wanted and self.n_bytes + n_wanted > self.budget_bytes and self._evict_one(prompt):
+            pass
+
+    def forget(self, name: str) -> None:
+        """Drops everything of a document."""
+        self._documents.pop(name, None)
 
     def clear(self) -> None:
         """Drops everything."""
-        self._prompts.clear()
+        self._documents.clear()
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that all caches hold."""
-        return sum(cached.kv.n_bytes for cached in self._prompts.values())
+        """Bytes allocated by all caches, memory that several share counted once."""
+        buffers: dict[int, int] = {}
+        for cache in self._documents.values():
+            for prompt in cache.prompts:
+                buffers |= prompt.kv.buffers
+        return sum(buffers.values())
+
+    def _evict_one(self, spared: CachedPrompt) -> bool:
+        """Drops the oldest prompt of the oldest document that has one; False where only the spared one is left."""
+        for name, cache in self._documents.items():
+            for prompt in cache.prompts:
+                if prompt is not spared:
+                    cache.prompts.remove(prompt)
+                    if not cache.prompts:
+                        del self._documents[name]
+                    return True
+        return False

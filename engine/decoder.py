@@ -5,22 +5,25 @@ Runs in the engine's worker thread. The cancel flag and the deadline are read be
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from engine.api import Chunk, Counters, Finish, Order, Request
+from engine.api import Chunk, Counters, Finish, Order, Window
 from engine.cache_pool import CachedPrompt, CachePool
-from engine.fim import FimPrompt, build_prompt, fit
+from engine.fim import Ids
 from engine.heads import GPTBigCodeForCausalLM
 from engine.jobs import Interrupted, Job
+from engine.planner import Planner
 from engine.sampler import Sampler
 from engine.stopping import Writer
 from engine.tokenizer import Tokenizer
 
 CHUNK_TOKENS = 256  # prefill in one forward pass: larger gains nothing on a CPU
+MIN_TELLING_TOKENS = 32
 
 
 @dataclass(slots=True)
@@ -36,8 +39,10 @@ class Tally:
     wasted: int = 0
     background: int = 0
     first_ms: float | None = None
+    window: Window = Window.FULL
+    finish: Finish = Finish.END_OF_TEXT
 
-    def close(self, finish: Finish, total_ms: float) -> Counters:
+    def close(self, total_ms: float) -> Counters:
         """The counters as the answer carries them."""
         return Counters(
             prompt=self.prompt,
@@ -50,8 +55,23 @@ class Tally:
             first_ms=self.first_ms,
             total_ms=total_ms,
             order=self.order,
-            finish=finish,
+            window=self.window,
+            finish=self.finish,
         )
+
+
+class Rate:
+    """How fast prompts are prefilled, measured on the chunks that tell it: the recent ones count most."""
+
+    def __init__(self) -> None:
+        self.tokens_per_ms = float("inf")  # until it is known, nothing is too long
+
+    def note(self, n_tokens: int, duration_s: float) -> None:
+        """Takes in one chunk; a short one says more about overhead than about the rate."""
+        if n_tokens < MIN_TELLING_TOKENS:
+            return
+        measured = n_tokens / max(duration_s * 1000, 1e-3)
+        self.tokens_per_ms = measured if self.tokens_per_ms == float("inf") else 0.7 * self.tokens_per_ms + 0.3 * measured
 
 
 class Decoder:
@@ -61,64 +81,59 @@ class Decoder:
         self._model = model
         self._tokenizer = tokenizer
         self._pool = pool
-        self._background: dict[str, int] = {}  # document -> tokens prefetched since its last answer
+        n_affordable = pool.budget_bytes // model.transformer.new_cache().shape.bytes_per_token
+        self._planner = Planner(tokenizer, pool, min(model.config.n_positions, n_affordable))
+        self._rate = Rate()
 
     def complete(self, job: Job) -> Iterator[Chunk]:
         """Streams the answer; the last chunk carries the counters."""
         request = job.request
-        tally = Tally(queue_ms=job.elapsed_ms(), background=self._background.pop(request.document, 0))
-        finish = Finish.END_OF_TEXT
+        document = self._pool.document(request.document)
+        tally = Tally(queue_ms=job.elapsed_ms(), background=document.n_background)
+        document.n_background = 0
         try:
             job.check()
-            prompt = self.prompt_of(request)
-            cached = self._pool.take(request.document, prompt)
+            plan = self._planner.plan(request, self._rate.tokens_per_ms, job.left_ms())
+            prompt, tally.window = plan.prompt, plan.window
+            cached = self._pool.take(request.document, prompt.ids)
             tally.order, tally.prompt, tally.reused = prompt.order, len(prompt.ids), len(cached.ids)
-            logits = self._prefill(cached, prompt, job, tally)
+            logits = self._prefill(cached, prompt.ids, job, tally)
             for choice in range(request.n):
                 cached.truncate(len(prompt.ids))
-                finish = yield from self._decode(cached, logits, choice, job, tally)
+                tally.finish = yield from self._decode(cached, logits, choice, job, tally)
         except Interrupted as interrupted:
-            finish = interrupted.finish
-        self._pool.trim()
-        yield Chunk(text="", choice=request.n - 1, counters=tally.close(finish, job.elapsed_ms()))
+            tally.finish = interrupted.finish
+        yield Chunk(text="", choice=request.n - 1, counters=tally.close(job.elapsed_ms()))
 
     def prefetch(self, job: Job) -> None:
-        """Prefills the request's prompt; what is done when it is interrupted stays."""
-        prompt = self.prompt_of(job.request)
-        tally = Tally(queue_ms=job.elapsed_ms())
+        """Brings up to date what is worth having cached at the request's place; what was done when it is interrupted stays."""
+        request, tally = job.request, Tally(queue_ms=job.elapsed_ms())
         try:
-            job.check()
-            if self._pool.n_uncached(job.request.document, prompt):
-                self._prefill(self._pool.take(job.request.document, prompt), prompt, job, tally)
+            for prompt in self._planner.background_prompts(request):
+                job.check()
+                if not self._pool.holds(request.document, prompt.ids):
+                    self._prefill(self._pool.take(request.document, prompt.ids), prompt.ids, job, tally)
         except Interrupted:
-            pass
-        self._pool.trim()
-        n_rows = tally.prefilled + tally.wasted
-        self._background[job.request.document] = self._background.get(job.request.document, 0) + n_rows
+            pass  # a request has come: it finds the chunks that were finished
+        self._pool.document(request.document).n_background += tally.prefilled + tally.wasted
 
     def forget(self, document: str) -> None:
         """Drops what is kept for the document."""
         self._pool.forget(document)
-        self._background.pop(document, None)
 
-    def prompt_of(self, request: Request) -> FimPrompt:
-        """The ids for the request, in its order, or in whichever has fewer uncached tokens."""
-        n_tokens = self._model.config.n_positions - request.max_tokens
-        encode = self._tokenizer.encode
-        prefix_ids, suffix_ids = fit(encode(request.prefix), encode(request.suffix), n_tokens)
-        if request.order is not Order.AUTO:
-            return build_prompt(prefix_ids, suffix_ids, request.order, self._tokenizer.special)
-        prompts = [build_prompt(prefix_ids, suffix_ids, order, self._tokenizer.special) for order in (Order.SPM, Order.PSM)]
-        return min(prompts, key=lambda prompt: self._pool.n_uncached(request.document, prompt))
-
-    def _prefill(self, cached: CachedPrompt, prompt: FimPrompt, job: Job, tally: Tally) -> Tensor:
+    def _prefill(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> Tensor:
         """Computes what the cache lacks of the prompt; the logits after its last token. Shapes: result (V,)."""
-        logits = torch.empty(0)
-        while len(cached.ids) < len(prompt.ids):
-            chunk = prompt.ids[len(cached.ids) : len(cached.ids) + CHUNK_TOKENS]
-            logits = self._forward(cached, chunk, job, tally)
+        n_missing = len(ids) - len(cached.ids)
+        self._pool.make_room(cached, n_missing + job.request.max_tokens)
+        cached.kv.reserve(n_missing + job.request.max_tokens)
+        while len(cached.ids) < len(ids):
+            chunk = ids[len(cached.ids) : len(cached.ids) + CHUNK_TOKENS]
+            started_s = time.monotonic()
+            self._forward(cached, chunk, job, tally)
+            self._rate.note(len(chunk), time.monotonic() - started_s)
             tally.prefilled += len(chunk)
-        return logits
+        assert cached.logits is not None
+        return cached.logits
 
     def _decode(
         self, cached: CachedPrompt, logits: Tensor, choice: int, job: Job, tally: Tally
@@ -138,16 +153,17 @@ class Decoder:
             if finish is not None:
                 return finish
             try:
-                logits = self._forward(cached, (sampled.token_id,), job, tally)
+                self._forward(cached, (sampled.token_id,), job, tally)
             except Interrupted:
                 if (chunk := writer.rest()) is not None:
                     yield chunk
                 raise
             tally.decoded += 1
-            sampled = sampler(logits)
+            assert cached.logits is not None
+            sampled = sampler(cached.logits)
 
-    def _forward(self, cached: CachedPrompt, ids: tuple[int, ...], job: Job, tally: Tally) -> Tensor:
-        """Runs the ids through the model behind the cached prompt; the logits after the last. Shapes: result (V,)."""
+    def _forward(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> None:
+        """Runs the ids through the model behind the cached prompt, which then holds them and the logits after the last."""
         n_layers = 0
 
         def before_layer() -> None:
@@ -162,6 +178,4 @@ class Decoder:
         except Interrupted:
             tally.wasted += len(ids) if n_layers else 0
             raise
-        cached.append(ids)
-        last: Tensor = logits[0, -1]
-        return last
+        cached.append(ids, logits[0, -1])

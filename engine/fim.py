@@ -8,24 +8,29 @@ Source: Bavarian et al. 2022, arXiv:2207.14255; Li et al. 2023, arXiv:2305.06161
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.api import Order
 from engine.tokenizer import SpecialIds
 
 N_SPECIAL = 3  # special tokens in either order
-N_EDGES = 4  # grid steps per window: a window's edge moves once per quarter of it
+N_STEPS = 4  # grid steps per window: a window's edge moves once per quarter of it
+PREFIX_SHARE = 0.75  # names, types and indentation stand before the cursor; the suffix mostly says where to stop
+
+
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FimPrompt:
     """The ids of one prompt and the order in which they stand."""
 
-    ids: tuple[int, ...]
+    ids: Ids
     order: Order
 
 
-def build_prompt(prefix_ids: list[int], suffix_ids: list[int], order: Order, special: SpecialIds) -> FimPrompt:
+def build_prompt(prefix_ids: Sequence[int], suffix_ids: Sequence[int], order: Order, special: SpecialIds) -> FimPrompt:
     """Puts both parts into the order asked for, which is not `auto`."""
     if order is Order.SPM:
         ids = (special.fim_prefix, special.fim_suffix, *suffix_ids, special.fim_middle, *prefix_ids)
@@ -34,21 +39,14 @@ def build_prompt(prefix_ids: list[int], suffix_ids: list[int], order: Order, spe
     return FimPrompt(ids, order)
 
 
-def fit(prefix_ids: list[int], suffix_ids: list[int], n_tokens: int) -> tuple[list[int], list[int]]:
+def fit(prefix_ids: Sequence[int], suffix_ids: Sequence[int], n_tokens: int) -> tuple[Sequence[int], Sequence[int]]:
     """Cuts both parts so that a prompt of them has at most `n_tokens`, at edges that stand still.
 
-    The prefix is cut at its start and the suffix at its end, in whole steps of a grid, so that a keystroke rarely moves
-    an edge and a cached prompt stays good. Two thirds belong to the prefix; what one part does not need, the other gets.
+    The prefix is cut at its start, in whole steps of a grid, the suffix at its end, and neither looks at the other: while a
+    person types, no edge moves for a quarter of a window, and what is cached of one part serves with any other.
     """
     room = max(n_tokens - N_SPECIAL, 0)
-    if len(prefix_ids) + len(suffix_ids) <= room:
-        return prefix_ids, suffix_ids
-    step = max(room // (2 * N_EDGES), 1)
-    n_free = room - _round_up(len(prefix_ids), step)
-    suffix_ids = suffix_ids[: max(room // 3, n_free)]
-    n_over = max(len(prefix_ids) + len(suffix_ids) - room, 0)
-    return prefix_ids[_round_up(n_over, step) :], suffix_ids
-
-
-def _round_up(n: int, step: int) -> int:
-    return -(-n // step) * step
+    n_prefix = int(room * PREFIX_SHARE)
+    step = max(n_prefix // N_STEPS, 1)
+    n_over = max(len(prefix_ids) - n_prefix, 0)
+    return prefix_ids[-(-n_over // step) * step :], suffix_ids[: room - n_prefix]

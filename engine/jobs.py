@@ -22,10 +22,12 @@ class Job:
     """One request's life in the engine; `cancel` may be called from any thread.
 
     `emit` takes the chunks of the answer, or the error that ended it; None marks a prefetch, which answers nothing.
+    It may have to wait until `ready_s`.
     """
 
     request: Request
     emit: Callable[[Chunk | EngineError], None] | None = None
+    ready_s: float = 0.0
     received_s: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
@@ -42,11 +44,16 @@ class Job:
         """Milliseconds since the engine received the request."""
         return (time.monotonic() - self.received_s) * 1000
 
+    def left_ms(self) -> float | None:
+        """Milliseconds until the deadline; None without one."""
+        return None if self.request.deadline_ms is None else self.request.deadline_ms - self.elapsed_ms()
+
     def check(self) -> None:
         """Raises Interrupted where the job is cancelled or past its deadline."""
         if self.cancelled:
             raise Interrupted(Finish.CANCELLED)
-        if self.request.deadline_ms is not None and self.elapsed_ms() > self.request.deadline_ms:
+        left_ms = self.left_ms()
+        if left_ms is not None and left_ms < 0:
             raise Interrupted(Finish.DEADLINE)
 
     def end_unstarted(self, finish: Finish) -> None:
@@ -83,6 +90,7 @@ class JobQueue:
             ]
             for superseded in older:
                 superseded.cancel()
+            self._waiting = [task for task in self._waiting if task not in older or not job.is_background]
             if self._running is not None and self._running.is_background and not job.is_background:
                 self._running.cancel()
             self._waiting.append(job)
@@ -109,14 +117,15 @@ class JobQueue:
         """Waits for the next thing to do: forgetting first, then requests, then background work. None once closed."""
         with self._changed:
             self._running = None
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if self._closed:
-                return None
-            task = min(self._waiting, key=_urgency)
-            self._waiting.remove(task)
-            if isinstance(task, Job):
-                self._running = task
-            return task
+            while not self._closed:
+                task = min(self._waiting, key=_urgency, default=None)
+                wait_s = task.ready_s - time.monotonic() if isinstance(task, Job) else 0.0
+                if task is not None and wait_s <= 0:
+                    self._waiting.remove(task)
+                    self._running = task if isinstance(task, Job) else None
+                    return task
+                self._changed.wait(wait_s if task is not None else None)
+            return None
 
     def close(self) -> None:
         """Ends the worker before its next layer; jobs that wait are answered as cancelled."""
@@ -146,7 +155,7 @@ class JobQueue:
         return waiting if self._running is None else [*waiting, self._running]
 
 
-def _urgency(task: Job | Forget) -> int:
+def _urgency(task: Job | Forget) -> tuple[int, float]:
     if isinstance(task, Forget):
-        return 0
-    return 2 if task.is_background else 1
+        return 0, 0.0
+    return (2 if task.is_background else 1), task.ready_s

@@ -7,6 +7,7 @@ that both halves go into an attention kernel uncopied).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -39,6 +40,14 @@ class CacheShape:
         return self.n_layer * self.n_kv_head * 2 * self.head_dim * self.dtype.itemsize
 
 
+class _Buffer:
+    """Allocated memory, and the caches that read it: one that is not alone with it copies before it writes."""
+
+    def __init__(self, fused: Tensor) -> None:
+        self.fused = fused  # (L, B, K, C, 2 * D)
+        self.users: WeakSet[KVCache] = WeakSet()
+
+
 class KVCache:
     """The keys and values of `length` tokens per sequence, with room for more.
 
@@ -49,35 +58,41 @@ class KVCache:
     def __init__(self, shape: CacheShape, n_batch: int = 1) -> None:
         self.shape = shape
         self.length = 0
-        self._fused = torch.empty(
-            (shape.n_layer, n_batch, shape.n_kv_head, 0, 2 * shape.head_dim), dtype=shape.dtype, device=shape.device
-        )  # (L, B, K, C, 2 * D)
+        empty = (shape.n_layer, n_batch, shape.n_kv_head, 0, 2 * shape.head_dim)
+        self._use(_Buffer(torch.empty(empty, dtype=shape.dtype, device=shape.device)))
 
     @property
     def capacity(self) -> int:
         """Tokens that fit before the next re-allocation."""
-        return self._fused.shape[3]
+        return self._buffer.fused.shape[3]
 
     @property
-    def n_bytes(self) -> int:
-        """Bytes allocated."""
-        return self._fused.nbytes
+    def buffers(self) -> dict[int, int]:
+        """Bytes allocated, by an identity that caches sharing one buffer have in common."""
+        return {id(self._buffer): self._buffer.fused.nbytes}
+
+    def n_bytes_to_reserve(self, n_new: int) -> int:
+        """Bytes that `reserve` would allocate."""
+        needed = self.length + n_new
+        if needed <= self.capacity and self._is_alone:
+            return 0
+        return _round_up(needed, self.shape.n_positions) * self._buffer.fused.shape[1] * self.shape.bytes_per_token
 
     def reserve(self, n_new: int) -> None:
-        """Makes room for `n_new` more tokens, in whole blocks.
+        """Makes room for `n_new` more tokens, in whole blocks, in memory that no other cache reads.
 
         Raises: ContextTooLong past the model's positions.
         """
         needed = self.length + n_new
         if needed > self.shape.n_positions:
             raise ContextTooLong(f"{needed} tokens do not fit the model's {self.shape.n_positions} positions; shorten the text")
-        if needed <= self.capacity:
+        if needed <= self.capacity and self._is_alone:
             return
-        capacity = min(-(-needed // BLOCK_TOKENS) * BLOCK_TOKENS, self.shape.n_positions)
-        n_layer, n_batch, n_kv_head, _, width = self._fused.shape
-        grown = self._fused.new_empty((n_layer, n_batch, n_kv_head, capacity, width))
-        grown[..., : self.length, :] = self._fused[..., : self.length, :]
-        self._fused = grown
+        fused = self._buffer.fused
+        grown = fused.new_empty((*fused.shape[:3], _round_up(needed, self.shape.n_positions), fused.shape[4]))
+        grown[..., : self.length, :] = fused[..., : self.length, :]
+        self._buffer.users.discard(self)
+        self._use(_Buffer(grown))
 
     def store(self, layer_idx: int, kv: Tensor) -> Tensor:
         """Puts a layer's new rows behind its live prefix and gives back a view of both.
@@ -85,7 +100,7 @@ class KVCache:
         Shapes: kv (B, K, T, 2 * D); result (B, K, S, 2 * D), S = length + T.
         """
         end = self.length + kv.shape[2]
-        layer = self._fused[layer_idx]
+        layer = self._buffer.fused[layer_idx]
         layer[:, :, self.length : end] = kv
         return layer[:, :, :end]
 
@@ -97,3 +112,24 @@ class KVCache:
         """Forgets everything behind the first `length` tokens; costs nothing."""
         assert 0 <= length <= self.length
         self.length = length
+
+    def branch(self, length: int) -> KVCache:
+        """A cache of the first `length` tokens that shares memory with this one until either is written to."""
+        assert 0 <= length <= self.length
+        other = KVCache(self.shape, self._buffer.fused.shape[1])
+        other.length = length
+        other._use(self._buffer)
+        return other
+
+    def _use(self, buffer: _Buffer) -> None:
+        self._buffer = buffer
+        buffer.users.add(self)
+
+    @property
+    def _is_alone(self) -> bool:
+        return len(self._buffer.users) == 1
+
+
+def _round_up(n_tokens: int, n_positions: int) -> int:
+    """Whole blocks, but no more than there are positions."""
+    return min(-(-n_tokens // BLOCK_TOKENS) * BLOCK_TOKENS, n_positions)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Request, State, Status
+from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Order, Request, State, Status
 from engine.jobs import Forget, Job, JobQueue
 
 if TYPE_CHECKING:
     from engine.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+REST_S = 0.2  # without a request, after which the cursor counts as resting and background work may start
 
 
 class LocalEngine:
@@ -124,6 +127,7 @@ class LocalEngine:
         for chunk in runtime.decoder.complete(job):
             if chunk.counters is not None:
                 self._status = replace(self._status, last=chunk.counters)
+                self._queue.put(Job(replace(job.request, order=Order.AUTO), ready_s=time.monotonic() + REST_S))
                 log.info("answered %s", " ".join(f"{name}={value}" for name, value in asdict(chunk.counters).items()))
             job.emit(chunk)
 

@@ -98,8 +98,8 @@ def load(options: EngineOptions, progress: Progress) -> Runtime:
 
 
 def warm_up(runtime: Runtime) -> None:
-    """Runs a short request, so that the first real one pays for no lazy initialisation."""
-    request = Request(document="", prefix="def f(", suffix="\n", max_tokens=2)
+    """Runs a request, so that the first real one pays for no lazy initialisation and the prefill rate is known."""
+    request = Request(document="", prefix="def f(x):\n    return x\n" * 20, suffix="\n", max_tokens=2)
     for _ in runtime.decoder.complete(Job(request)):
         pass
     runtime.decoder.forget(request.document)

@@ -6,6 +6,7 @@ Special tokens come from their roles, never from text: a `<fim_prefix>` typed in
 from __future__ import annotations
 
 import codecs
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Tokenizer:
         backend.encode_special_tokens = True  # else a typed `<fim_prefix>` becomes the special token
         self._backend = backend
         self.special = _special_ids(backend)
+        self.has_words = _has_words(backend)  # text is cut into words, each encoded by itself, and nothing else
         self.n_vocab = backend.get_vocab_size()
         self._bytes = _token_bytes(backend)
 
@@ -64,6 +66,14 @@ class Tokenizer:
         """Ids of the text alone, which holds no lone surrogate."""
         return self._backend.encode(text, add_special_tokens=False).ids
 
+    def encode_words(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Ids of the text, the offsets at which its words begin, and the index of each word's first id."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        words = encoding.word_ids
+        token_starts = [idx for idx, word in enumerate(words) if idx == 0 or word != words[idx - 1]]
+        offsets = encoding.offsets
+        return tuple(encoding.ids), tuple([offsets[idx][0] for idx in token_starts]), tuple(token_starts)
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for; none for special and padding ids."""
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
@@ -82,6 +92,14 @@ class TextStream:
     def feed(self, token: bytes) -> str:
         """The code points that the token completes."""
         return self._decoder.decode(token)
+
+
+def _has_words(backend: tokenizers.Tokenizer) -> bool:
+    if backend.normalizer is not None or backend.pre_tokenizer is None:
+        return False
+    state = json.loads(backend.pre_tokenizer.__getstate__())
+    kinds = {each["type"] for each in state.get("pretokenizers", [state])}
+    return "ByteLevel" in kinds and kinds <= {"ByteLevel", "Digits"}
 
 
 def _special_ids(backend: tokenizers.Tokenizer) -> SpecialIds:

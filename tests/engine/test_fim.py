@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,31 +23,25 @@ def test_psm_is_prefix_suffix_middle_mark() -> None:
 
 
 def test_text_that_fits_is_not_cut() -> None:
-    assert fit([1] * 60, [2] * 37, 100) == ([1] * 60, [2] * 37)
+    assert fit([1] * 60, [2] * 20, 100) == ([1] * 60, [2] * 20)
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 200))
 def test_the_prompt_never_passes_its_limit(n_prefix, n_suffix, n_tokens) -> None:
-    prefix, suffix = fit(list(range(n_prefix)), list(range(n_suffix)), n_tokens)
+    prefix, suffix = fit(range(n_prefix), range(n_suffix), n_tokens)
     assert len(prefix) + len(suffix) <= max(n_tokens - N_SPECIAL, 0)
-    assert prefix == list(range(n_prefix))[n_prefix - len(prefix) :]
-    assert suffix == list(range(n_suffix))[: len(suffix)]
+    assert list(prefix) == list(range(n_prefix))[n_prefix - len(prefix) :]
+    assert list(suffix) == list(range(n_suffix))[: len(suffix)]
 
 
-@given(st.integers(0, 400))
-def test_a_long_prefix_keeps_its_edge_for_many_tokens(n_suffix) -> None:
-    suffix = list(range(n_suffix))
-    edges = [n_prefix - len(fit([0] * n_prefix, suffix, 300)[0]) for n_prefix in range(500, 1000)]
-    assert len(set(edges)) <= 500 // (300 // 8) + 2
+def test_a_long_prefix_keeps_its_edge_for_a_quarter_of_its_window() -> None:
+    edges = [n_prefix - len(fit(range(n_prefix), (), 400)[0]) for n_prefix in range(1000)]
+    steps = [b - a for a, b in itertools.pairwise(sorted(set(edges)))]
+    assert set(steps) == {int((400 - N_SPECIAL) * 0.75) // 4}
 
 
-@given(st.integers(0, 500))
-def test_a_long_suffix_keeps_its_edge_for_many_tokens(n_suffix) -> None:
-    suffix = list(range(n_suffix))
-    edges = [len(fit([0] * n_prefix, suffix, 300)[1]) for n_prefix in range(500)]
-    assert len(set(edges)) <= 500 // (300 // 8) + 2
-
-
-def test_a_part_that_needs_less_leaves_room_to_the_other() -> None:
-    assert len(fit([0] * 1000, [], 300)[0]) > 250
-    assert len(fit([], [0] * 1000, 300)[1]) == 297
+@given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500))
+def test_neither_part_looks_at_the_other(n_prefix, n_suffix, n_other) -> None:
+    prefix, suffix = range(n_prefix), range(n_suffix)
+    assert fit(prefix, suffix, 300)[0] == fit(prefix, range(n_other), 300)[0]
+    assert fit(prefix, suffix, 300)[1] == fit(range(n_other), suffix, 300)[1]

@@ -35,7 +35,7 @@ def test_a_token_takes_the_published_bytes(name, n_layer, n_embd, n_head, n_byte
 
 def test_room_is_reserved_in_blocks_and_never_moves_inside_one() -> None:
     cache = cache_of()
-    assert cache.n_bytes == 0
+    assert sum(cache.buffers.values()) == 0
     cache.reserve(1)
     assert cache.capacity == BLOCK_TOKENS
     row = torch.ones(1, 1, 1, 16)
@@ -63,3 +63,31 @@ def test_keys_and_values_of_a_head_are_one_contiguous_slice() -> None:
     view = cache.store(1, torch.randn(1, 4, 5, 16))
     assert view.shape == (1, 4, 5, 16)
     assert view[0, 0].is_contiguous()
+
+
+def test_a_branch_shares_memory_until_either_side_writes() -> None:
+    cache = cache_of()
+    cache.reserve(10)
+    cache.store(0, torch.arange(10.0).reshape(1, 1, 10, 1).expand(1, 1, 10, 16))
+    cache.commit(10)
+    branch = cache.branch(6)
+    assert branch.buffers == cache.buffers
+    for each, value in ((branch, 100.0), (cache, 200.0)):
+        n_bytes = each.n_bytes_to_reserve(1)
+        each.reserve(1)
+        each.store(0, torch.full((1, 1, 1, 16), value))
+        each.commit(1)
+        assert n_bytes == (BLOCK_TOKENS * each.shape.bytes_per_token if each is branch else 0)
+    assert branch.buffers != cache.buffers
+    nothing = torch.empty(1, 1, 0, 16)
+    assert branch.store(0, nothing)[0, 0, :, 0].tolist() == [0, 1, 2, 3, 4, 5, 100]
+    assert cache.store(0, nothing)[0, 0, :, 0].tolist() == [*range(10), 200]
+
+
+def test_memory_of_a_branch_that_is_gone_is_written_to_again() -> None:
+    cache = cache_of()
+    cache.reserve(10)
+    cache.commit(10)
+    del_me = cache.branch(10)
+    del del_me
+    assert cache.n_bytes_to_reserve(1) == 0
