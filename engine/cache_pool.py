@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +14,8 @@ from engine.kv_cache import KVCache
 from engine.matching import n_common
 
 N_PROMPTS = 4  # kept per document: SPM and PSM here, and the places that the cursor came from
+N_HEADS = 2
+N_RELATED = 2  # other documents to look into
 N_SPARED = 96  # tokens; a prompt that would lose more of its end is left whole, and a branch of it goes on
 
 
@@ -56,12 +58,19 @@ class CachedPrompt:
 
 @dataclass(slots=True)
 class DocumentCache:
-    """What the engine keeps of one document: prompts, the newest last, and its windows as they were encoded last."""
+    """What the engine keeps of one document: prompts, the newest last, and how its windows were encoded last."""
 
     prompts: list[CachedPrompt] = field(default_factory=list)
-    prefix: EncodedText = field(default_factory=EncodedText)
-    suffix: EncodedText = field(default_factory=EncodedText)
+    encoded: dict[str, EncodedText] = field(default_factory=dict)  # by part: the windows, as they were last
+    heads: deque[str] = field(default_factory=lambda: deque(maxlen=N_HEADS))  # texts before the middles of PSM prompts
+    written: Ids = ()  # by the model, in the last answer
     n_background: int = 0  # rows computed while nobody waited, since the last answer
+
+    def note_head(self, head: str) -> None:
+        """Remembers where a PSM prompt's middle begins; it must stand still while a person types there."""
+        if head in self.heads:
+            self.heads.remove(head)
+        self.heads.append(head)
 
 
 class CachePool:
@@ -87,6 +96,11 @@ class CachePool:
         """How many tokens of a prompt an answer would have to compute."""
         cache = self._documents.get(name)
         return len(ids) - max((prompt.n_reusable(ids) for prompt in cache.prompts), default=0) if cache else len(ids)
+
+    def related(self, name: str) -> list[Ids]:
+        """Texts that the document's next lines may repeat, the most telling last: other documents, then the last answer."""
+        others = [cache for other, cache in self._documents.items() if other != name][-N_RELATED:]
+        return [*(part.ids for cache in others for part in cache.encoded.values()), self.document(name).written]
 
     def take(self, name: str, ids: Ids) -> CachedPrompt:
         """The cached beginning of a prompt, cut to what is reusable of it and marked as used last."""

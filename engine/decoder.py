@@ -18,7 +18,8 @@ from engine.fim import Ids
 from engine.heads import GPTBigCodeForCausalLM
 from engine.jobs import Interrupted, Job
 from engine.planner import Planner
-from engine.sampler import Sampler
+from engine.sampler import Sampled, Sampler
+from engine.speculate import PromptLookup
 from engine.stopping import Writer
 from engine.tokenizer import Tokenizer
 
@@ -36,6 +37,8 @@ class Tally:
     reused: int = 0
     prefilled: int = 0
     decoded: int = 0
+    drafted: int = 0
+    accepted: int = 0
     wasted: int = 0
     background: int = 0
     first_ms: float | None = None
@@ -49,6 +52,8 @@ class Tally:
             reused=self.reused,
             prefilled=self.prefilled,
             decoded=self.decoded,
+            drafted=self.drafted,
+            accepted=self.accepted,
             wasted=self.wasted,
             background=self.background,
             queue_ms=self.queue_ms,
@@ -101,6 +106,7 @@ class Decoder:
             for choice in range(request.n):
                 cached.truncate(len(prompt.ids))
                 tally.finish = yield from self._decode(cached, logits, choice, job, tally)
+                document.written = cached.ids[len(prompt.ids) :]
         except Interrupted as interrupted:
             tally.finish = interrupted.finish
         yield Chunk(text="", choice=request.n - 1, counters=tally.close(job.elapsed_ms()))
@@ -142,28 +148,52 @@ class Decoder:
 
         The first token of alternative k is the k-th likeliest, so that greedy alternatives differ from the start.
         """
-        sampler = Sampler(self._tokenizer.n_vocab, job.request.temperature)
-        writer = Writer(job.request, self._tokenizer, choice)
-        sampled = sampler(logits, rank=choice)
+        request, greedy = job.request, job.request.temperature == 0
+        sampler = Sampler(self._tokenizer.n_vocab, request.temperature)
+        writer = Writer(request, self._tokenizer, choice)
+        lookup = PromptLookup(cached.ids, self._pool.related(request.document), request.max_tokens)
+        upcoming = iter([sampler(logits, rank=choice)])
         while True:
-            chunk, finish = writer.feed(sampled)
-            if chunk is not None:
-                tally.first_ms = job.elapsed_ms() if tally.first_ms is None else tally.first_ms
-                yield chunk
-            if finish is not None:
-                return finish
+            for sampled in upcoming:
+                chunk, finish = writer.feed(sampled)
+                if chunk is not None:
+                    tally.first_ms = job.elapsed_ms() if tally.first_ms is None else tally.first_ms
+                    yield chunk
+                if finish is not None:
+                    return finish
+                lookup.append(sampled.token_id)
+            draft = lookup.draft(writer.n_left - 1) if greedy else ()
             try:
-                self._forward(cached, (sampled.token_id,), job, tally)
+                verified = self._verify(cached, (sampled.token_id, *draft), sampler, job, tally)
             except Interrupted:
                 if (chunk := writer.rest()) is not None:
                     yield chunk
                 raise
-            tally.decoded += 1
-            assert cached.logits is not None
-            sampled = sampler(cached.logits)
+            lookup.learn(len(draft), len(verified) - 1)
+            upcoming = iter(verified)
 
-    def _forward(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> None:
-        """Runs the ids through the model behind the cached prompt, which then holds them and the logits after the last."""
+    def _verify(self, cached: CachedPrompt, ids: Ids, sampler: Sampler, job: Job, tally: Tally) -> list[Sampled]:
+        """Runs the last token and the draft behind it in one pass; the tokens that plain decoding would have sampled.
+
+        The cache then ends where the draft was wrong for the first time.
+        """
+        n_cached = len(cached.ids)
+        logits = self._forward(cached, ids, job, tally, n_logits=len(ids))  # (T, V)
+        verified = [sampler(logits[0])]
+        while len(verified) < len(ids) and verified[-1].token_id == ids[len(verified)]:
+            verified.append(sampler(logits[len(verified)]))
+        cached.truncate(n_cached + len(verified))
+        tally.decoded += len(verified)
+        tally.drafted += len(ids) - 1
+        tally.accepted += len(verified) - 1
+        tally.wasted += len(ids) - len(verified)
+        return verified
+
+    def _forward(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally, n_logits: int = 1) -> Tensor:
+        """Runs the ids through the model behind the cached prompt, which then holds them and the logits after the last.
+
+        Shapes: result (n_logits, V), after the last ids.
+        """
         n_layers = 0
 
         def before_layer() -> None:
@@ -174,8 +204,10 @@ class Decoder:
         try:
             with torch.inference_mode():
                 rows = torch.tensor([ids], device=self._model.device)
-                logits = self._model(rows, kv_cache=cached.kv, logits_to_keep=1, before_layer=before_layer).logits
+                logits = self._model(rows, kv_cache=cached.kv, logits_to_keep=n_logits, before_layer=before_layer).logits
         except Interrupted:
             tally.wasted += len(ids) if n_layers else 0
             raise
-        cached.append(ids, logits[0, -1])
+        rows_of_logits: Tensor = logits[0]
+        cached.append(ids, rows_of_logits[-1])
+        return rows_of_logits

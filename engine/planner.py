@@ -1,5 +1,10 @@
 """Which prompt a request becomes: its ids, their order, and how much of the text they hold.
 
+SPM, `<fim_prefix><fim_suffix>S<fim_middle>P`, grows at its end while a person types. So does PSM, if the place where the
+middle begins stands still: `<fim_prefix>H<fim_suffix>S<fim_middle>R`, where the prefix P = H + R and R begins at a line's
+start, is a prompt of a middle that is already half written. The two differ in what a jump of the cursor costs: in PSM,
+where `<fim_prefix>H` is kept current in idle time, it is S and R; in SPM it is S and P. `auto` takes what costs less now.
+
 The full window is used wherever what is not cached of it can be prefilled in time at the measured rate; otherwise a short
 one around the cursor that can, with a cache of its own.
 """
@@ -36,9 +41,8 @@ class Planner:
 
     def plan(self, request: Request, tokens_per_ms: float, left_ms: float | None) -> Plan:
         """The prompt for a request of which `left_ms` are left, None where it may take any time."""
-        prefix, suffix = self._encode(request)
         n_tokens = self._n_positions - request.max_tokens
-        full = self._cheapest(request, prefix, suffix, n_tokens)
+        full = self._cheapest(request, n_tokens)
         if left_ms is None:
             return Plan(full)
         n_in_time = int(min(tokens_per_ms * left_ms * PREFILL_SHARE, self._n_positions))
@@ -46,32 +50,60 @@ class Planner:
             return Plan(full)
         # A power of two: the rate is measured anew all the time, and must not move the window's edge.
         n_short = max(1 << max(n_in_time, 1).bit_length() - 1, MIN_SHORT_TOKENS)
-        short = self._cheapest(request, prefix, suffix, min(n_short + N_SPECIAL, n_tokens))
-        return Plan(short, Window.SHORT)
+        return Plan(self._cheapest(request, min(n_short + N_SPECIAL, n_tokens)), Window.SHORT)
 
     def background_prompts(self, request: Request) -> list[FimPrompt]:
-        """What to have cached for the request's place: the prompt in SPM, where typing goes on, and the beginning that
-        PSM needs, so that a jump of the cursor costs the suffix there and not the prefix too.
-        """
-        prefix, suffix = self._encode(request)
-        fitted = fit(prefix.ids, suffix.ids, self._n_positions - request.max_tokens)
-        special = self._tokenizer.special
-        prompts = []
-        if request.order is not Order.PSM:
-            prompts.append(build_prompt(*fitted, Order.SPM, special))
+        """What to have cached while the cursor rests: the full prompt, and the beginning that a jump's prompt will share."""
+        n_tokens = self._n_positions - request.max_tokens
+        prompts = [self._cheapest(request, n_tokens)]
         if request.order is not Order.SPM:
-            prompts.append(FimPrompt((special.fim_prefix, *fitted[0]), Order.PSM))
+            head = self._encoded(request.document, "head", request.prefix[: line_start(request.prefix)])
+            fitted, _ = fit(head.ids, (), n_tokens)
+            prompts.append(FimPrompt((self._tokenizer.special.fim_prefix, *fitted), Order.PSM))
         return prompts
 
-    def _encode(self, request: Request) -> tuple[EncodedText, EncodedText]:
-        cache = self._pool.document(request.document)
-        cache.prefix = encode(request.prefix, self._tokenizer, cache.prefix)
-        cache.suffix = encode(request.suffix, self._tokenizer, cache.suffix)
-        return cache.prefix, cache.suffix
-
-    def _cheapest(self, request: Request, prefix: EncodedText, suffix: EncodedText, n_tokens: int) -> FimPrompt:
+    def _cheapest(self, request: Request, n_tokens: int) -> FimPrompt:
         """In the request's order, or in whichever has fewer uncached tokens, SPM where they are equal."""
-        fitted = fit(prefix.ids, suffix.ids, n_tokens)
-        orders = (Order.SPM, Order.PSM) if request.order is Order.AUTO else (request.order,)
-        prompts = [build_prompt(*fitted, order, self._tokenizer.special) for order in orders]
-        return min(prompts, key=lambda prompt: self._pool.n_uncached(request.document, prompt.ids))
+        if request.order is Order.SPM:
+            return self._spm(request, n_tokens)
+        prompts: dict[int | None, FimPrompt] = {}  # by where a PSM middle begins; None: SPM
+        if request.order is Order.PSM:
+            splits = {len(request.prefix)}
+        else:
+            splits = {line_start(request.prefix), *self._splits(request)}
+            prompts[None] = self._spm(request, n_tokens)
+        prompts |= {split: self._psm(request, split, n_tokens) for split in splits}
+        cheapest = min(prompts, key=lambda split: self._pool.n_uncached(request.document, prompts[split].ids))
+        if cheapest is not None:
+            self._pool.document(request.document).note_head(request.prefix[:cheapest])
+        return prompts[cheapest]
+
+    def _splits(self, request: Request) -> list[int]:
+        """Where the middles of earlier prompts began, as far as all before is as it was."""
+        heads = self._pool.document(request.document).heads
+        return [len(head) for head in heads if request.prefix.startswith(head)]
+
+    def _spm(self, request: Request, n_tokens: int) -> FimPrompt:
+        prefix = self._encoded(request.document, "prefix", request.prefix)
+        suffix = self._encoded(request.document, "suffix", request.suffix)
+        return build_prompt(*fit(prefix.ids, suffix.ids, n_tokens), Order.SPM, self._tokenizer.special)
+
+    def _psm(self, request: Request, split: int, n_tokens: int) -> FimPrompt:
+        """With the prefix's text from `split` on as the beginning of the middle."""
+        head = self._encoded(request.document, "head", request.prefix[:split])
+        rest = self._encoded(request.document, "rest", request.prefix[split:])
+        suffix = self._encoded(request.document, "suffix", request.suffix)
+        prefix_ids, suffix_ids = fit(head.ids + rest.ids, suffix.ids, n_tokens)
+        n_head = max(len(prefix_ids) - len(rest.ids), 0)
+        prompt = build_prompt(prefix_ids[:n_head], suffix_ids, Order.PSM, self._tokenizer.special)
+        return FimPrompt((*prompt.ids, *prefix_ids[n_head:]), Order.PSM)
+
+    def _encoded(self, document: str, part: str, text: str) -> EncodedText:
+        encoded = self._pool.document(document).encoded
+        encoded[part] = encode(text, self._tokenizer, encoded.get(part))
+        return encoded[part]
+
+
+def line_start(prefix: str) -> int:
+    """Where the cursor's line begins."""
+    return prefix.rfind("\n") + 1

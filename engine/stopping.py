@@ -25,6 +25,11 @@ class Writer:
         self._logprobs: list[float] = []  # of the tokens whose text is still held back
         self._n_tokens = 0
 
+    @property
+    def n_left(self) -> int:
+        """Tokens that may still be sampled."""
+        return self._max_tokens - self._n_tokens
+
     def feed(self, sampled: Sampled) -> tuple[Chunk | None, Finish | None]:
         """The text that the token lets out, and why the alternative ended, if it did."""
         token = self._tokenizer.token_bytes(sampled.token_id)

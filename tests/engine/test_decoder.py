@@ -11,6 +11,7 @@ from engine.api import Chunk, Counters, Finish, Order, Request, Stop
 from engine.cache_pool import CachePool
 from engine.decoder import Decoder
 from engine.jobs import Job
+from engine.speculate import PromptLookup
 from engine.tokenizer import Tokenizer
 from tests.engine.conftest import load
 
@@ -84,6 +85,20 @@ def test_auto_takes_the_order_with_fewer_uncached_tokens(harness) -> None:
     assert fresh.order is Order.SPM
 
 
+def test_after_a_jump_typing_goes_on_where_the_middle_began(harness) -> None:
+    source = [f"value_{n} = function_{n}({n}, {n + 1})\n" for n in range(24)]
+    harness.complete("".join(source[:20]), "".join(source[20:]), order=Order.PSM)
+    before, after = "".join(source[:10]), "\n" + "".join(source[10:])
+    _, jump = harness.complete(before + "x", after)
+    n_suffix = len(harness.tokenizer.encode(after))
+    assert jump.order is Order.PSM
+    assert jump.prefilled <= n_suffix + 10  # not the prefix, which is as it was
+    for typed in ("xy", "xyz", "xyz =", "xyz = f", "xy"):
+        _, key = harness.complete(before + typed, after)
+        assert key.order is Order.PSM
+        assert key.prefilled <= 3
+
+
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 4, 7])
 def test_a_cancelled_job_stops_before_its_next_layer_and_counts_what_it_wasted(harness, n_layers) -> None:
     job, n_seen = Job(Request(document="d", prefix=PREFIX, suffix=SUFFIX, stop=Stop.NONE)), 0
@@ -146,3 +161,16 @@ def test_text_beyond_the_models_positions_is_cut_not_refused(harness) -> None:
 def test_any_text_is_answered(harness, prefix) -> None:
     _, counters = harness.complete(prefix=prefix, suffix="")
     assert counters.finish is not Finish.ERROR
+
+
+@pytest.mark.parametrize("stop", list(Stop))
+def test_speculative_decoding_writes_what_plain_decoding_writes(harness, stop, monkeypatch) -> None:
+    source = "x = 1\ny = 2\n" * 20
+    speculative = [harness.complete(source[:n], "\n", stop=stop, document=f"{n}", max_tokens=40) for n in range(0, 200, 7)]
+    assert sum(counters.drafted for _, counters in speculative) > 0
+    assert sum(counters.accepted for _, counters in speculative) > 0
+    monkeypatch.setattr(PromptLookup, "draft", lambda self, n_most: ())
+    plain = [harness.complete(source[:n], "\n", stop=stop, document=f"p{n}", max_tokens=40) for n in range(0, 200, 7)]
+    assert [text for text, _ in speculative] == [text for text, _ in plain]
+    assert [counters.finish for _, counters in speculative] == [counters.finish for _, counters in plain]
+    assert sum(counters.drafted for _, counters in plain) == 0
