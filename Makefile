@@ -6,7 +6,7 @@ PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
 
-.PHONY: run test lint format train eval clean
+.PHONY: run test lint format train eval bench-typing clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -22,6 +22,11 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# TRACE: a gzipped recording in the format of github.com/josephg/editing-traces.
+TRACE ?= ../shared/data/rustcode.json.gz
+bench-typing: .venv/installed
+	$(BIN)/python -m tests.bench.typing $(TRACE) $(ARGS)
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)
