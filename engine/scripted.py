@@ -25,7 +25,7 @@ from engine.api import (
     Stop,
 )
 
-_TOKEN = re.compile(r" ?\w+|\r\n|\r|\n|[^\S\r\n]+|[^\w\s]")  # about what a byte-level BPE makes of code
+_TOKEN = re.compile(r" ?\w+|\r\n|\r|\n| ?[^\w\s]|[^\S\r\n]+")  # about what a byte-level BPE makes of code
 _FAILURES: dict[str, type[EngineError]] = {
     each.__name__: each for each in (EngineError, CheckpointError, ContextTooLong, OutOfMemory, EngineClosed)
 }
@@ -66,24 +66,28 @@ class ScriptedEngine:
         return cls([_rule(entry, f"script {path}, rule {idx}") for idx, entry in enumerate(entries)])
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Writes on until the text, a limit or the stream ends."""
+        """Writes on until the text, a limit or the stream ends; every alternative is the same text."""
         self._require_open()
         rule = next((each for each in self._rules if request.prefix.endswith(each.prefix_ends)), Rule(prefix_ends=""))
         start = asyncio.get_running_loop().time()
         counters = Counters(finish=Finish.CANCELLED)
         self._n_running += 1
         try:
-            for token in _TOKEN.findall(rule.text):
-                if finish := await self._wait_for(token, rule, request=request, start=start, n_decoded=counters.decoded):
+            for choice in range(request.n):
+                n_before, finish = counters.decoded, Finish.END_OF_TEXT
+                for token in _TOKEN.findall(rule.text):
+                    n_decoded = counters.decoded - n_before
+                    if stopped := await self._wait_for(token, rule, request=request, start=start, n_decoded=n_decoded):
+                        finish = stopped
+                        break
+                    first_ms = _ms_since(start) if counters.first_ms is None else counters.first_ms
+                    counters = replace(counters, decoded=counters.decoded + 1, first_ms=first_ms)
+                    yield Chunk(text=token, logprobs=(0.0,), choice=choice)
+                if finish in (Finish.DEADLINE, Finish.CANCELLED):
                     break
-                first_ms = _ms_since(start) if counters.first_ms is None else counters.first_ms
-                counters = replace(counters, decoded=counters.decoded + 1, first_ms=first_ms)
-                yield Chunk(text=token, logprobs=(0.0,))
-            else:
-                finish = Finish.END_OF_TEXT
+            counters = replace(counters, finish=finish if rule.error is None else Finish.ERROR)
             if rule.error is not None:
                 raise _FAILURES[rule.error](f"the script says {rule.error}")
-            counters = replace(counters, finish=finish)
             yield Chunk(text="", counters=replace(counters, total_ms=_ms_since(start)))
         finally:
             self._n_running -= 1
@@ -99,7 +103,7 @@ class ScriptedEngine:
         await asyncio.sleep(max(0.0, min(rule.token_ms, left_ms)) / 1000)
         if self._closed:
             return Finish.CANCELLED
-        return Finish.DEADLINE if left_ms < rule.token_ms else None
+        return Finish.DEADLINE if left_ms <= 0 or left_ms < rule.token_ms else None
 
     async def prefetch(self, request: Request) -> None:
         """There is nothing to prefill."""

@@ -27,11 +27,11 @@ _ENGINE_COMMANDS = {
 
 def main() -> None:
     """Is the console script."""
-    command, *rest = sys.argv[1:] or ["--help"]
+    command, *rest = argv = sys.argv[1:] or ["--help"]
     if command in _ENGINE_COMMANDS:
         os.execv(sys.executable, [sys.executable, "-m", "engine", *_ENGINE_COMMANDS[command][1], *rest])
     parser = _parser()
-    args, more = parser.parse_known_args()
+    args, more = parser.parse_known_args(argv)
     if args.command == "complete":
         sys.exit(_complete(args.place, more))
     if more:

@@ -90,8 +90,9 @@ def _last_word(patterns: Iterable[str], path: str, refused: bool) -> bool:
 
 def _matches(pattern: str, path: str) -> bool:
     """Matches a file or any folder above it; a pattern without an inner slash matches at any depth."""
-    anchored = "/" in pattern.rstrip("/")
-    pattern = pattern.strip("/").removeprefix("**/")
+    pattern = pattern.rstrip("/").removeprefix("**/")
+    anchored = "/" in pattern
+    pattern = pattern.lstrip("/")
     parts = path.split("/")
     heads = ["/".join(parts[: n + 1]) for n in range(len(parts))]
     return any(fnmatchcase(head if anchored else part, pattern) for head, part in zip(heads, parts, strict=True))

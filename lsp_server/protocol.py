@@ -64,14 +64,15 @@ class MidfillProtocol(LanguageServerProtocol):
         except (ValueError, RecursionError) as error:
             self._reply_error(None, ErrorCode.PARSE_ERROR, f"a message is not JSON: {error}")
             return
-        if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-            self._reply_error(None, ErrorCode.INVALID_REQUEST, "a message must be one JSON-RPC 2.0 object")
-        elif "method" in message and (problem := _header_problem(message)):
-            self._reply_error(None, ErrorCode.INVALID_REQUEST, problem)
+        if problem := _problem(message):
+            self._reply_error(_id(message), ErrorCode.INVALID_REQUEST, problem)
         elif message.get("method") == types.EXIT:
             self.on_exit(0 if self._shutdown else 1)
         elif refusal := self._refusal(message):
             self._refuse(message, *refusal)
+        elif "method" not in message and _id(message) not in self._result_types:
+            # pygls keeps running requests and awaited replies in one table: this would end a request of the client's.
+            _log.warning("ignored a reply to %.80r, which was never asked", message.get("id"))
         else:
             self._dispatch(message)
 
@@ -81,10 +82,18 @@ class MidfillProtocol(LanguageServerProtocol):
         Raises: JsonRpcException where a message of LSP is not as it should be.
         """
         method = data.get("method")
-        if method is None or self.get_message_type(method):
+        if method is None:
             return super().structure_message(data)
+        if self.get_message_type(method):
+            # pygls would take a request that also holds an `error`, if only null, for a reply.
+            return super().structure_message({name: value for name, value in data.items() if name != "error"})
         common = {"method": method, "jsonrpc": "2.0", "params": data.get("params")}
         return JsonRPCRequestMessage(id=data["id"], **common) if "id" in data else JsonRPCNotification(**common)
+
+    def _handle_cancel_notification(self, msg_id: Any) -> None:
+        """Lets no other value through to a table look-up: the converter takes anything for an id here."""
+        if _is_id(msg_id):
+            super()._handle_cancel_notification(msg_id)
 
     def _refusal(self, message: dict[str, Any]) -> tuple[ErrorCode, str] | None:
         """Says why a message comes at the wrong time, if it does."""
@@ -110,8 +119,13 @@ class MidfillProtocol(LanguageServerProtocol):
         except JsonRpcException as error:
             reasons = "; ".join(transform_error(error.__cause__ or error))
             self._refuse(message, ErrorCode.INVALID_PARAMS, f"{method!s:.80} can't be read: {reasons:.500}")
+            if method is None:
+                self._handle_response(message["id"], None, error.to_response_error())
             if method == types.TEXT_DOCUMENT_DID_CHANGE and (uri := _uri(message)) is not None:
                 self.on_unreadable_change(uri)
+            return
+        if "id" in message and not hasattr(structured, "id"):
+            self._refuse(message, ErrorCode.INVALID_REQUEST, f"{method} is a notification and takes no id")
             return
         self._initialized = True
         self.handle_message(structured)
@@ -170,12 +184,27 @@ def to_list(document: Document | None, suggestion: Suggestion | None) -> types.I
     return types.InlineCompletionList(items=[item])
 
 
-def _header_problem(message: dict[str, Any]) -> str | None:
-    msg_id = message.get("id", 0)
-    if isinstance(msg_id, bool) or not isinstance(msg_id, int | str):
-        return f"an id must be a number or a text, got {msg_id!r:.80}"
-    method = message.get("method", "")
-    return None if isinstance(method, str) else f"a method must be a text, got {method!r:.80}"
+def _problem(message: Any) -> str | None:
+    """Says why something is no message of JSON-RPC's, if so."""
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        return "a message must be one JSON-RPC 2.0 object"
+    if "method" not in message:
+        return None
+    if not isinstance(message["method"], str):
+        return f"a method must be a text, got {message['method']!r:.80}"
+    if "id" in message and _id(message) is None:
+        return f"an id must be a number or a text, got {message['id']!r:.80}"
+    return None
+
+
+def _id(message: Any) -> int | str | None:
+    """Gives the id to reply to; None where there is no usable one."""
+    msg_id = message.get("id") if isinstance(message, dict) else None
+    return msg_id if _is_id(msg_id) else None
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _uri(message: dict[str, Any]) -> str | None:

@@ -166,6 +166,9 @@ class Scheduler:
         except TimeoutError:
             self._tracer.silent(document.version, "loading")
             return None
+        except EngineClosed as error:
+            self._tracer.silent(document.version, f"engine_down: {error}")
+            return None
 
         text, counters = self._suggestions.recall(document.uri, prompt), Counters(finish=Finish.SHOWN)
         if text is None:
@@ -218,9 +221,15 @@ class Scheduler:
             turn.cancel()
 
     async def _known_max_chars(self) -> int:
-        """Gives the engine's window size, which it knows once it has read the model's configuration."""
+        """Waits for the engine's window size, which it knows once it has read the model's configuration.
+
+        Raises: EngineClosed where there is no engine to wait for.
+        """
         while not self._max_chars:
-            self._max_chars = (await self.status()).max_chars
+            status = await self.status()
+            self._max_chars = status.max_chars
+            if status.state is State.ENGINE_DOWN:
+                raise EngineClosed(status.detail)
             if not self._max_chars:
                 await asyncio.sleep(_LOAD_POLL_S)
         return self._max_chars
@@ -252,7 +261,8 @@ class _Decode:
         self.text = ""
         self.counters = Counters(finish=Finish.CANCELLED)  # until the engine says better
         self._base = query
-        self._typed = ""  # since the prompt, by the user
+        self._typed = ""  # since the prompt, by the user; what was written may not disagree with it
+        self._closers_pass = False  # the editor may have typed some of it
         self.task = asyncio.create_task(self._run(stream))
 
     async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:
@@ -261,19 +271,18 @@ class _Decode:
                 async for chunk in stream:
                     self.text += chunk.text
                     self.counters = chunk.counters or self.counters
-                    if not self._agrees(self._typed):
+                    if not self._agrees():
                         break
         except EngineError as error:
             _log.error("the engine failed: %s", error)
+            self.text = ""
             self.counters = Counters(finish=Finish.ERROR)
 
     def follow(self, prompt: Prompt) -> bool:
         """Takes a later prompt's typing as what the completion must agree with from here on; False where it does not."""
         typed = prompt.typed_since(self.prompt)
-        if typed is None or not self._agrees(typed):
-            return False
-        self._typed = typed
-        return True
+        self._typed, self._closers_pass = typed or "", False
+        return typed is not None and self._agrees()
 
     def rest_after(self, prompt: Prompt) -> str | None:
         return Completion(self.prompt, self.text).rest_after(prompt)
@@ -281,17 +290,17 @@ class _Decode:
     def agrees_with_edit(self, text: Text) -> bool:
         """Tells whether an edited document still reads as if part of the completion had been typed into it.
 
-        The cursor is not known at an edit, so closers typed by the editor behind it are let pass.
+        What is yet to be written is held to the same. The cursor is not known at an edit, so closers typed by the editor
+        behind it are let pass.
         """
         base, offset = self._base.document.text, self._base.offset
         end = text.n_chars - (base.n_chars - offset - len(self.prompt.closers))
-        between = text.slice(offset, end)
-        n_agreed = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(between, self.text, strict=False)))
+        self._typed, self._closers_pass = text.slice(offset, end), True
         return (
             end >= offset
             and text.slice(offset - len(self.prompt.prefix), offset) == self.prompt.prefix
             and text.slice(end, end + len(self.prompt.suffix)) == self.prompt.suffix
-            and (n_agreed == len(self.text) or is_closers(between[n_agreed:]))
+            and self._agrees()
         )
 
     async def finish(self, until: float) -> None:
@@ -308,8 +317,10 @@ class _Decode:
         if not self.task.cancelled():
             self.task.result()
 
-    def _agrees(self, typed: str) -> bool:
-        return self.text.startswith(typed) or typed.startswith(self.text)
+    def _agrees(self) -> bool:
+        n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._typed, self.text, strict=False)))
+        rest = self._typed[n_same:]
+        return not rest or n_same == len(self.text) or (self._closers_pass and is_closers(rest))
 
 
 class _NoEngine:

@@ -51,10 +51,12 @@ class MidfillServer(LanguageServer):
         self.protocol.on_exit = self.stop
         self.protocol.set_writer(Writer(sys.stdout.buffer, lambda: self.stop(1)))
         reading = asyncio.create_task(self._read(sys.stdin.fileno()))
-        code = await self._exit_code
+        await asyncio.wait((reading, self._exit_code), return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            reading.result()  # raises a fault of ours, which would otherwise leave a server that reads no more
         reading.cancel()
         await self.scheduler.aclose()
-        return code
+        return await self._exit_code
 
     async def _read(self, stdin: int) -> None:
         async for body in read_messages(stdin):
@@ -110,7 +112,7 @@ def _initialize(ls: MidfillServer, params: types.InitializeParams) -> None:
 async def _initialized(ls: MidfillServer, params: types.InitializedParams) -> None:
     if reason := ls.scheduler.start():
         ls.tell(types.MessageType.Error, f"there will be no suggestions: {reason}")
-    ls.report_problems("midfill.toml", ls.problems)
+    ls.report_problems("your settings", ls.problems)
     await _pull_configuration(ls)
 
 

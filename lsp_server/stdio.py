@@ -16,8 +16,10 @@ from typing import BinaryIO
 _log = logging.getLogger(__name__)
 
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
-_CONTENT_LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,10})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+# Not held to the start of a line: after a frame of the wrong length or stray bytes, what is left of them stands before it.
+_CONTENT_LENGTH = re.compile(rb"content-length:[ \t]*(\d{1,10})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _MAX_HEADER_BYTES = 1 << 16
+_KEPT_BYTES = 1 << 10  # of what is skipped, for the next header may have begun in it
 _MAX_BODY_BYTES = 1 << 30
 _READ_BYTES = 1 << 16
 
@@ -49,7 +51,7 @@ class Frames:
         if end is None:
             if len(self._buffer) > _MAX_HEADER_BYTES:
                 _log.error("%d bytes without a message header are skipped", len(self._buffer))
-                self._buffer.clear()
+                del self._buffer[:-_KEPT_BYTES]
             return False
         header = bytes(self._buffer[: end.end()])
         del self._buffer[: end.end()]
