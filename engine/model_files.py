@@ -1,4 +1,4 @@
-"""Finding a model's folder, and telling one model from another without reading its weights."""
+"""Finding a model's folder, and telling one folder from another without reading what is in it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def model_folder(name: str) -> Path:
         ) from error
 
 
-def model_digest(folder: Path) -> str:
-    """Hex digest that changes when a file of the model is replaced.
+def folder_digest(folder: Path) -> str:
+    """Hex digest that changes when a file in the folder is replaced.
 
     It covers names, sizes and times, not contents: reading 15 GB to name a socket would cost what the socket saves.
     """

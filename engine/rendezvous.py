@@ -1,6 +1,7 @@
 """Where a resident engine and its clients meet: a private directory, and a socket named after what it serves.
 
-The name is a hash of everything that makes two engines different, so that versions and models never meet. The engine
+The name is a hash of everything that makes two engines different, so that versions and models never meet, nor an engine
+that still runs the code of before an upgrade. The engine
 holds a lock beside the socket as long as it lives; whoever holds it may remove a socket that was left behind.
 """
 
@@ -19,7 +20,7 @@ from typing import IO
 import platformdirs
 
 from engine.api import EngineError, EngineOptions
-from engine.model_files import model_digest, model_folder
+from engine.model_files import folder_digest, model_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ def rendezvous(options: EngineOptions) -> Rendezvous:
 
     Raises: CheckpointError where the model does not exist, EngineError where a directory is not ours alone.
     """
-    digest = model_digest(model_folder(options.model))
-    key = "\0".join((package_version(), digest, options.dtype, options.device, options.attention))
+    code, model = folder_digest(Path(__file__).parent), folder_digest(model_folder(options.model))
+    key = "\0".join((package_version(), code, model, options.dtype, options.device, options.attention))
     name = f"engine-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     runtime = runtime_directory()
     return Rendezvous(runtime / f"{name}.sock", runtime / f"{name}.lock", state_directory() / f"{name}.log")

@@ -33,7 +33,7 @@ def main() -> None:
     parser = _parser()
     args, more = parser.parse_known_args(argv)
     if args.command == "complete":
-        sys.exit(_complete(args.place, more))
+        sys.exit(_complete(args, more))
     if more:
         parser.error(f"unknown arguments: {' '.join(more)}")
     sys.exit(_serve(vars(args)))
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-text", action="store_true", help="let suggested text into the log")
     complete = commands.add_parser("complete", help="show the suggestion at a place; takes the options of serve too")
     complete.add_argument("place", metavar="FILE:LINE:COL")
+    complete.add_argument("--svg", type=Path, help="also draw it into this file")
     for name, (about, _) in _ENGINE_COMMANDS.items():
         commands.add_parser(name, help=about)
     return parser
@@ -78,10 +79,10 @@ def _serve(options: dict[str, Any]) -> int:
     return server.serve()
 
 
-def _complete(place: str, serve_args: list[str]) -> int:
+def _complete(args: argparse.Namespace, serve_args: list[str]) -> int:
     from midfill_terminal.complete import run  # type: ignore[import-untyped,unused-ignore]
 
-    return int(run(place, serve_args))
+    return int(run(args.place, serve_args, args.svg))
 
 
 def _user_settings(options: dict[str, object]) -> Checked:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.api import CheckpointError
 from engine.config import GPTBigCodeConfig
-from engine.model_files import model_digest, model_folder
+from engine.model_files import folder_digest, model_folder
 from tests.engine.conftest import load, write_checkpoint
 
 
@@ -127,7 +127,7 @@ def test_an_unknown_name_is_never_downloaded(monkeypatch) -> None:
 
 
 def test_the_digest_changes_with_the_weights(folder) -> None:
-    before = model_digest(folder)
-    assert model_digest(folder) == before
+    before = folder_digest(folder)
+    assert folder_digest(folder) == before
     write_checkpoint(folder, seed=1)
-    assert model_digest(folder) != before
+    assert folder_digest(folder) != before

@@ -17,6 +17,7 @@ from pygls.lsp.client import LanguageClient
 from midfill_terminal.places import Place
 
 STATUS_EVERY_S = 0.1
+DEADLINE_MS = 10_000  # a person who asks by hand would rather wait than see nothing
 
 
 class NoModel(Exception):
@@ -84,7 +85,9 @@ async def open_session(serve_args: list[str]) -> AsyncIterator[Session]:
     try:
         general = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
         capabilities = types.ClientCapabilities(general=general)
-        await client.initialize_async(types.InitializeParams(capabilities, process_id=os.getpid()))
+        options = {"deadline_ms": DEADLINE_MS}
+        params = types.InitializeParams(capabilities, process_id=os.getpid(), initialization_options=options)
+        await client.initialize_async(params)
         client.initialized(types.InitializedParams())
         yield Session(client)
     finally:
