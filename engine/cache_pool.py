@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from engine.encoding import EncodedText
-from engine.fim import Ids
+from engine.fim import FimPrompt, Ids
 from engine.kv_cache import KVCache
 from engine.matching import n_common
 
@@ -63,6 +63,7 @@ class DocumentCache:
     prompts: list[CachedPrompt] = field(default_factory=list)
     encoded: dict[str, EncodedText] = field(default_factory=dict)  # by part: the windows, as they were last
     heads: deque[str] = field(default_factory=lambda: deque(maxlen=N_HEADS))  # texts before the middles of PSM prompts
+    asked: FimPrompt | None = None  # the last answer's prompt
     written: Ids = ()  # by the model, in the last answer
     n_background: int = 0  # rows computed while nobody waited, since the last answer
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.api import Chunk, Counters, Finish, Order, Window
 from engine.cache_pool import CachedPrompt, CachePool
-from engine.fim import Ids
+from engine.fim import FimPrompt, Ids
 from engine.heads import GPTBigCodeForCausalLM
 from engine.jobs import Interrupted, Job
 from engine.planner import Planner
@@ -85,22 +85,23 @@ class Decoder:
     def __init__(self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._pool = pool
+        self.pool = pool
         n_affordable = pool.budget_bytes // model.transformer.new_cache().shape.bytes_per_token
         self._planner = Planner(tokenizer, pool, min(model.config.n_positions, n_affordable))
         self._rate = Rate()
 
-    def complete(self, job: Job) -> Iterator[Chunk]:
-        """Streams the answer; the last chunk carries the counters."""
+    def complete(self, job: Job, prompt: FimPrompt | None = None) -> Iterator[Chunk]:
+        """Streams the answer; the last chunk carries the counters. A `prompt` given is taken instead of a planned one."""
         request = job.request
-        document = self._pool.document(request.document)
+        document = self.pool.document(request.document)
         tally = Tally(queue_ms=job.elapsed_ms(), background=document.n_background)
         document.n_background = 0
         try:
             job.check()
-            plan = self._planner.plan(request, self._rate.tokens_per_ms, job.left_ms())
-            prompt, tally.window = plan.prompt, plan.window
-            cached = self._pool.take(request.document, prompt.ids)
+            if prompt is None:
+                prompt, tally.window = self._planner.plan(request, self._rate.tokens_per_ms, job.left_ms())
+            document.asked = prompt
+            cached = self.pool.take(request.document, prompt.ids)
             tally.order, tally.prompt, tally.reused = prompt.order, len(prompt.ids), len(cached.ids)
             logits = self._prefill(cached, prompt.ids, job, tally)
             for choice in range(request.n):
@@ -117,20 +118,20 @@ class Decoder:
         try:
             for prompt in self._planner.background_prompts(request):
                 job.check()
-                if not self._pool.holds(request.document, prompt.ids):
-                    self._prefill(self._pool.take(request.document, prompt.ids), prompt.ids, job, tally)
+                if not self.pool.holds(request.document, prompt.ids):
+                    self._prefill(self.pool.take(request.document, prompt.ids), prompt.ids, job, tally)
         except Interrupted:
             pass  # a request has come: it finds the chunks that were finished
-        self._pool.document(request.document).n_background += tally.prefilled + tally.wasted
+        self.pool.document(request.document).n_background += tally.prefilled + tally.wasted
 
     def forget(self, document: str) -> None:
         """Drops what is kept for the document."""
-        self._pool.forget(document)
+        self.pool.forget(document)
 
     def _prefill(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> Tensor:
         """Computes what the cache lacks of the prompt; the logits after its last token. Shapes: result (V,)."""
         n_missing = len(ids) - len(cached.ids)
-        self._pool.make_room(cached, n_missing + job.request.max_tokens)
+        self.pool.make_room(cached, n_missing + job.request.max_tokens)
         cached.kv.reserve(n_missing + job.request.max_tokens)
         while len(cached.ids) < len(ids):
             chunk = ids[len(cached.ids) : len(cached.ids) + CHUNK_TOKENS]
@@ -151,7 +152,7 @@ class Decoder:
         request, greedy = job.request, job.request.temperature == 0
         sampler = Sampler(self._tokenizer.n_vocab, request.temperature)
         writer = Writer(request, self._tokenizer, choice)
-        lookup = PromptLookup(cached.ids, self._pool.related(request.document), request.max_tokens)
+        lookup = PromptLookup(cached.ids, self.pool.related(request.document), request.max_tokens)
         upcoming = iter([sampler(logits, rank=choice)])
         while True:
             for sampled in upcoming:

@@ -11,8 +11,6 @@ one around the cursor that can, with a cache of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from engine.api import Order, Request, Window
 from engine.cache_pool import CachePool
 from engine.encoding import EncodedText, encode
@@ -23,14 +21,6 @@ PREFILL_SHARE = 0.5  # of the deadline; the rest is for decoding
 MIN_SHORT_TOKENS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A prompt, and how much of the request's text it holds."""
-
-    prompt: FimPrompt
-    window: Window = Window.FULL
-
-
 class Planner:
     """Makes prompts; encodes each document's windows at the cost of what changed in them."""
 
@@ -39,18 +29,18 @@ class Planner:
         self._pool = pool
         self._n_positions = n_positions
 
-    def plan(self, request: Request, tokens_per_ms: float, left_ms: float | None) -> Plan:
-        """The prompt for a request of which `left_ms` are left, None where it may take any time."""
+    def plan(self, request: Request, tokens_per_ms: float, left_ms: float | None) -> tuple[FimPrompt, Window]:
+        """The prompt for a request of which `left_ms` are left, None where it may take any time, and how much it holds."""
         n_tokens = self._n_positions - request.max_tokens
         full = self._cheapest(request, n_tokens)
         if left_ms is None:
-            return Plan(full)
+            return full, Window.FULL
         n_in_time = int(min(tokens_per_ms * left_ms * PREFILL_SHARE, self._n_positions))
         if self._pool.n_uncached(request.document, full.ids) <= max(n_in_time, MIN_SHORT_TOKENS):
-            return Plan(full)
+            return full, Window.FULL
         # A power of two: the rate is measured anew all the time, and must not move the window's edge.
         n_short = max(1 << max(n_in_time, 1).bit_length() - 1, MIN_SHORT_TOKENS)
-        return Plan(self._cheapest(request, min(n_short + N_SPECIAL, n_tokens)), Window.SHORT)
+        return self._cheapest(request, min(n_short + N_SPECIAL, n_tokens)), Window.SHORT
 
     def background_prompts(self, request: Request) -> list[FimPrompt]:
         """What to have cached while the cursor rests: the full prompt, and the beginning that a jump's prompt will share."""
