@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.handlers
+import os
 from typing import Annotated
 
 import msgspec
@@ -36,6 +37,9 @@ def serve(options_json: str) -> None:
     lock = take_lock(place.lock)
     if lock is None:
         return  # another server's engine won the race
+    # Before torch is imported: OpenMP threads that spin while they wait for each other cost 8 s a line instead of 0.1 s as
+    # soon as something else wants the cores (measured, 8M parameters, two cores beside a build).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with lock:
         _log_to(place)
         asyncio.run(_serve(options, place))

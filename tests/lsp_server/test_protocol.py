@@ -38,9 +38,7 @@ def converse(script: str, messages: list[Any]) -> list[dict[str, Any]]:
             await asyncio.sleep(0)
         await server.scheduler.aclose()
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=0.01)
-            if all(task.get_coro().__qualname__ == "_initialized" for task in others):
-                break  # waits for an editor's settings, which nobody here sends
+            await asyncio.wait(others)
 
     asyncio.run(whole())
     return [json.loads(body) for body in Frames().feed(said.getvalue())]

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.lsp_server.places import cursor_after, split
+from tests.lsp_server.places import CURSOR, cursor_after, split
 
-PATIENCE_S = 15.0  # of a test, before it calls the server hung
+PATIENCE_S = 60.0  # of a test, before it calls the server hung
 URI = "file:///project/main.py"
 
 
@@ -150,3 +150,15 @@ def write_script(folder: Path, *rules: dict[str, Any]) -> str:
     path = folder / "script.json"
     path.write_text(json.dumps(rules), "utf-8")
     return str(path)
+
+
+def texts(items: list[dict[str, Any]]) -> list[str]:
+    """The texts of a reply's items."""
+    return [item["insertText"] for item in items]
+
+
+def assert_still_answers(wire: Wire) -> None:
+    """After whatever it was sent, the server does what it is for."""
+    uri = "file:///project/still.py"
+    assert texts(wire.suggest_at(f"def f(a, b):\n    return {CURSOR}\n", uri=uri)) == ["a + b"]
+    wire.notify("textDocument/didClose", {"textDocument": {"uri": uri}})

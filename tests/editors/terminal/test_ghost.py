@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-
 from midfill_terminal.ghost import draw
 from midfill_terminal.places import Place
 from midfill_terminal.session import Suggestion
+from rich.console import Console
 
 STATUS = {"model": "shipped", "device": "cpu", "dtype": "float32", "attention": "sdpa", "last": None}
 TEXT = "\n\ndef f(x):\n    return x + \n\n\nprint(f(1))\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from midfill_terminal.places import MARK, PlaceError, find_places
 
 
