@@ -19,6 +19,8 @@ N_STEPS = 4  # grid steps per window: a window's edge moves once per quarter of 
 PREFIX_SHARE = 0.75  # names, types and indentation stand before the cursor; the suffix mostly says where to stop
 
 
+CHARS_PER_TOKEN = 3  # of source code, on the low side: windows of text should fill the positions, not burst them
+
 Ids = tuple[int, ...]
 
 
@@ -28,6 +30,11 @@ class FimPrompt:
 
     ids: Ids
     order: Order
+
+
+def max_chars(n_positions: int) -> int:
+    """Code points of prefix and suffix together that are worth sending to a model of so many positions."""
+    return CHARS_PER_TOKEN * n_positions
 
 
 def build_prompt(prefix_ids: Sequence[int], suffix_ids: Sequence[int], order: Order, special: SpecialIds) -> FimPrompt:

@@ -11,7 +11,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Order, Request, State, Status
+from engine.config import GPTBigCodeConfig
+from engine.fim import max_chars
 from engine.jobs import Forget, Job, JobQueue
+from engine.model_files import model_folder
 
 if TYPE_CHECKING:
     from engine.runtime import Runtime
@@ -97,6 +100,8 @@ class LocalEngine:
                     task.emit(error if isinstance(error, EngineError) else EngineError(f"the engine failed: {error!r}"))
 
     def _load(self) -> Runtime:
+        n_positions = GPTBigCodeConfig.from_pretrained(model_folder(self._options.model)).n_positions
+        self._status = replace(self._status, n_positions=n_positions, max_chars=max_chars(n_positions))
         from engine.runtime import load, warm_up  # here, for it imports torch: a second in which the loop must go on
 
         def progress(share: float) -> None:
@@ -112,8 +117,8 @@ class LocalEngine:
             device=str(placement.device),
             dtype=placement.dtype_name,
             attention=placement.attention,
-            n_positions=runtime.model.config.n_positions,
-            max_chars=runtime.max_chars,
+            n_positions=n_positions,
+            max_chars=max_chars(n_positions),
             detail=placement.reason,
         )
         warm_up(runtime)

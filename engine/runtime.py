@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION: dict[str, type[EagerAttention] | type[SdpaAttention]] = {"eager": EagerAttention, "sdpa": SdpaAttention}
-CHARS_PER_TOKEN = 3  # of source code, on the low side: windows of text should fill the positions, not burst them
 CACHE_SHARE = 0.25  # of free memory, where the user set no budget
 
 
@@ -50,11 +49,6 @@ class Runtime:
     decoder: Decoder
     name: str
     placement: Placement
-
-    @property
-    def max_chars(self) -> int:
-        """Code points of prefix and suffix together that are worth sending."""
-        return CHARS_PER_TOKEN * self.model.config.n_positions
 
 
 def place(options: EngineOptions) -> Placement:

@@ -21,12 +21,12 @@ from engine.api import Chunk, Counters, EngineOptions, Order, Request, Stop
 from engine.cache_pool import CachePool
 from engine.config import GPTBigCodeConfig
 from engine.decoder import Decoder
-from engine.fim import build_prompt, fit
+from engine.fim import build_prompt, fit, max_chars
 from engine.jobs import Job
 from engine.local import REST_S
 from engine.matching import n_common
 from engine.model_files import SHIPPED_MODEL
-from engine.runtime import CHARS_PER_TOKEN, Runtime, load
+from engine.runtime import Runtime, load
 from engine.tokenizer import Tokenizer
 from lsp_server.prompt import cut
 from tests.bench.counting import CountingModel
@@ -74,7 +74,7 @@ class Counter:
         self._decoder = Decoder(model, self._tokenizer, pool)  # type: ignore[arg-type]
         self._n_tokens = config.n_positions - MAX_TOKENS
         self._psm_before: tuple[int, ...] = ()
-        self.max_chars = CHARS_PER_TOKEN * config.n_positions
+        self.max_chars = max_chars(config.n_positions)
 
     def ask(self, key: Keystroke, columns: list[dict[str, Column]]) -> None:
         """Asks at the keystroke, lets background work go on if a pause follows, and adds all up."""
@@ -145,7 +145,11 @@ def replay(runtime: Runtime, run: list[Keystroke], backend: str) -> list[Counter
     for key in run:
         if backend == "no_cache":
             runtime.decoder.forget("d")
-        counted.append(last_counters(runtime.decoder.complete(Job(request_at(key, runtime.max_chars, order=order)))))
+        counted.append(
+            last_counters(
+                runtime.decoder.complete(Job(request_at(key, max_chars(runtime.model.config.n_positions), order=order)))
+            )
+        )
     runtime.decoder.forget("d")
     return counted[1:]
 

@@ -42,7 +42,7 @@ def test_marks_are_taken_out_of_the_text(tmp_path) -> None:
         (":9:1", "has 3 lines, line 9 was asked for"),
         (":2:7", "has 5 characters, column 7 was asked for"),
         (":0:1", "line 0 was asked for"),
-        ("", "name a place as .*a.py:LINE:COL, or mark one"),
+        ("", r"name a place as .*a\.py:LINE:COL, or mark one"),
         (".missing", "cannot be read: No such file or directory"),
     ],
 )
@@ -54,5 +54,5 @@ def test_a_place_that_does_not_exist_is_named(source, place, message) -> None:
 def test_a_file_that_is_not_utf8_is_named(tmp_path) -> None:
     path = tmp_path / "latin.py"
     path.write_bytes(b"x = '\xe9'")
-    with pytest.raises(PlaceError, match="is not UTF-8: .* at byte 5"):
+    with pytest.raises(PlaceError, match=r"is not UTF-8: .* at byte 5"):
         find_places(f"{path}:1:1")
