@@ -21,16 +21,17 @@ from engine.heads import GPTBigCodeForCausalLM
 from engine.tokenizer import Tokenizer
 from engine.training.batches import Batches
 from engine.training.bits import bits_per_byte, windows
-from engine.training.corpus import CorpusOptions, Texts, build_corpus
+from engine.training.corpus import CorpusOptions, build_corpus
 from engine.training.evaluate import Completer, match_lines
-from engine.training.export import export
+from engine.training.export import export, export_card
 from engine.training.heap import keep_heap
 from engine.training.holes import held_out_holes, read_holes
 from engine.training.log import Entry
 from engine.training.packed import PackedAttention
 from engine.training.recipe import N_VOCAB, recipe
 from engine.training.schedule import Schedule
-from engine.training.train import STATE, Data, Run, Trainer, train
+from engine.training.texts import Texts
+from engine.training.train import STATE, Data, Run, Trainer, branch, only_one, train
 from engine.training.vocabulary import sample_texts, train_tokenizer
 from engine.weights import load_causal_lm
 
@@ -67,7 +68,7 @@ def corpus(
 @app.command()
 def tokenizer(work: Work = Path(".training"), seed: int = 0) -> None:
     """Trains the tokenizer on a sample of the corpus."""
-    sample = sample_texts(Texts(work / "corpus" / "train"), _TOKENIZER_BYTES, seed)
+    sample = sample_texts(_texts(work, "train"), _TOKENIZER_BYTES, seed)
     (work / "tokenizer").mkdir(exist_ok=True)
     train_tokenizer(sample, N_VOCAB).save(str(work / "tokenizer" / "tokenizer.json"))
 
@@ -88,17 +89,18 @@ def train_command(
     chosen = recipe(size)
     chosen = replace(chosen, batch=replace(chosen.batch, seed=seed))
     trainer = Trainer(chosen, seed)
-    stable = work / "runs" / size
-    run = Run(stable, Schedule(chosen.warmup_steps), last_step)
-    if (stable / STATE).exists():
-        trainer.load(stable / STATE)
+    run = Run(work / "runs" / size, Schedule(chosen.warmup_steps), last_step)
+    if (run.folder / STATE).exists():
+        trainer.load(run.folder / STATE)
     if decay_steps:
-        end = trainer.step + decay_steps
-        run = Run(work / "runs" / f"{size}-decay", Schedule(chosen.warmup_steps, trainer.step, decay_steps), end)
+        schedule = Schedule(chosen.warmup_steps, trainer.step, decay_steps)
+        branched = Run(work / "runs" / f"{size}-decay", schedule, trainer.step + decay_steps)
+        branch(run.folder, branched.folder)
+        run = branched
     logger.info("%s from step %d, %d threads, %s", run.folder, trainer.step, torch.get_num_threads(), chosen.dtype)
     encoder = Tokenizer.from_pretrained(work / "tokenizer")
-    held_out = windows(Texts(work / "corpus" / "dev"), encoder, chosen.config.n_positions, _QUICK_BYTES)
-    data = Data(Batches(Texts(work / "corpus" / "train"), encoder, chosen.batch), held_out)
+    held_out = windows(_texts(work, "dev"), encoder, chosen.config.n_positions, _QUICK_BYTES)
+    data = Data(Batches(_texts(work, "train"), encoder, chosen.batch), held_out)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _frame: stopped.append(number))
@@ -109,7 +111,8 @@ def train_command(
             text = f"loss {entry.loss:.3f}, {entry.tokens_per_s:.0f} tokens/s"
             progress.update(bar, completed=entry.step, description=text)
 
-        train(trainer, data, run, lambda: bool(stopped), show)
+        with only_one(run.folder):
+            train(trainer, data, run, lambda: bool(stopped), show)
 
 
 @app.command("export")
@@ -118,10 +121,12 @@ def export_command(
     size: Size = "cpu",
     decayed: Annotated[bool, typer.Option(help="The last decay's weights, or the stable run's.")] = True,
     out: Annotated[Path, typer.Option(help="The model folder to write.")] = Path("engine/models"),
+    figures: Annotated[Path, typer.Option(help="What `eval` wrote, for the card.")] = Path("build/bench/model.json"),
 ) -> None:
-    """Writes the trained weights as a model folder that midfill and transformers load."""
-    run = work / "runs" / (f"{size}-decay" if decayed else size)
-    export(run / STATE, recipe(size).config, work / "tokenizer" / "tokenizer.json", out)
+    """Writes the trained weights, with their card, as a model folder that midfill and transformers load."""
+    run, config = work / "runs" / (f"{size}-decay" if decayed else size), recipe(size).config
+    export(run, config, work / "tokenizer" / "tokenizer.json", out)
+    export_card(run, config, work / "corpus" / "manifest.json", figures, out)
     logger.info("%s written to %s", run, out)
 
 
@@ -139,7 +144,7 @@ def eval_command(
     keep_heap()
     config = GPTBigCodeConfig.from_pretrained(model)
     encoder = Tokenizer.from_pretrained(model)
-    held_out = Texts(work / "corpus" / "dev")
+    held_out = _texts(work, "dev")
     scored = _load(model, PackedAttention(config))
     bits = bits_per_byte(scored, windows(held_out, encoder, config.n_positions))
     logger.info("%.4f bits per byte", bits)
@@ -152,6 +157,13 @@ def eval_command(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
     logger.info("%s", json.dumps(summary["exact_match"]))
+
+
+def _texts(work: Path, half: str) -> Texts:
+    path = work / "corpus" / half
+    if not path.with_suffix(".txt").exists():
+        raise typer.BadParameter(f"{path}.txt is missing; make it with `python -m engine.training corpus`", param_hint="--work")
+    return Texts(path)
 
 
 def _load(folder: Path, attention: Attention) -> GPTBigCodeForCausalLM:

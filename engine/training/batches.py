@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from engine.tokenizer import Tokenizer
-from engine.training.corpus import Texts
 from engine.training.samples import Kind, Mix, draw_hole, fim_ids, text_ids
+from engine.training.texts import Texts
 
 IGNORED = -100  # cross_entropy's default: no loss here
 _MIN_SAMPLE = 96  # tokens; less room than that is filled with text
@@ -31,7 +31,7 @@ class Row:
     labels: Tensor
     lengths: tuple[int, ...]
 
-    def to(self, device: str) -> Row:
+    def to(self, device: torch.device) -> Row:
         """The same row on another device."""
         return Row(self.ids.to(device), self.positions.to(device), self.labels.to(device), self.lengths)
 

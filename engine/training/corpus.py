@@ -11,12 +11,11 @@ import json
 import multiprocessing
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.training.duplicates import Seen, sketch
 from engine.training.filters import Benchmark, benchmark, mask, reason_to_drop
@@ -134,47 +133,21 @@ def read_benchmarks(paths: Iterable[Path]) -> Benchmark:
     return benchmark(problems, names) if names else Benchmark(frozenset())
 
 
-class Texts:
-    """The documents of one half of the corpus, read from disk as they are asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._bytes: NDArray[np.uint8] = np.memmap(path.with_suffix(".txt"), np.uint8, "r")
-        self.ends: NDArray[np.int64] = np.load(path.with_suffix(".npy"))
-
-    @property
-    def n_bytes(self) -> int:
-        """Of all the documents together."""
-        return int(self.ends[-1])
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, document_idx: int) -> str:
-        if not 0 <= document_idx < len(self):
-            raise IndexError(document_idx)
-        start = int(self.ends[document_idx - 1]) if document_idx else 0
-        return self._bytes[start : int(self.ends[document_idx])].tobytes().decode()
-
-    def at(self, offset: int) -> int:
-        """The index of the document that holds this byte."""
-        return int(np.searchsorted(self.ends, offset, side="right"))
-
-
 def _select(candidates: Iterable[Candidate], seen: Seen, held_seen: Seen, package_bytes: int) -> Iterator[Candidate]:
     """Takes the documents that are new, up to the cap, and counts the others among the dropped."""
     for candidate in candidates:
-        kept, n_bytes = [], 0
+        kept, n_bytes, dropped = [], 0, Counter(candidate.dropped)
         for document in candidate.documents:
             reason = _reason_to_skip(document, seen, held_seen)
             if reason is None and n_bytes >= package_bytes:
                 reason = "cap"
             if reason:
-                candidate.dropped[reason] += 1
+                dropped[reason] += 1
                 continue
             seen.add(document.windows)
             kept.append(document)
             n_bytes += len(document.text.encode())
-        yield Candidate(candidate.archive, candidate.terms, candidate.allowed, tuple(kept), candidate.dropped)
+        yield replace(candidate, documents=tuple(kept), dropped=dropped)
 
 
 def _reason_to_skip(document: Document, seen: Seen, held_seen: Seen) -> str | None:

@@ -10,12 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from engine.config import GPTBigCodeConfig
+from engine.training.card import model_card
+from engine.training.log import CURVE, cost
+from engine.training.train import STATE
 
 
-def export(state: Path, config: GPTBigCodeConfig, tokenizer: Path, folder: Path) -> None:
-    """Writes config, tokenizer and weights of the checkpoint `state`; float16, the tied head left out."""
+def export(run: Path, config: GPTBigCodeConfig, tokenizer: Path, folder: Path) -> None:
+    """Writes config, tokenizer and weights of the run's checkpoint; float16, the tied head left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    masters = torch.load(state, map_location="cpu", weights_only=True)["optimizer"]["masters"]
+    masters = torch.load(run / STATE, map_location="cpu", weights_only=True)["optimizer"]["masters"]
     weights = {name: master.to(torch.float16).contiguous() for name, master in masters.items()}
     assert "lm_head.weight" not in weights, "a tied head is no parameter of its own"
     assert all(weight.isfinite().all() for weight in weights.values()), "a weight does not fit float16"
@@ -28,6 +31,15 @@ def export(state: Path, config: GPTBigCodeConfig, tokenizer: Path, folder: Path)
         shutil.copyfile(tokenizer, folder / "tokenizer.json")
     (folder / "model.safetensors").chmod(0o644)  # written through a private temporary file
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(config.n_positions))
+
+
+def export_card(run: Path, config: GPTBigCodeConfig, manifest: Path, figures: Path, folder: Path) -> None:
+    """Writes the model card beside the weights, with the manifest and the curve that it refers to."""
+    shutil.copyfile(manifest, folder / "manifest.json")
+    shutil.copyfile(run / CURVE, folder / CURVE)
+    measured = json.loads(figures.read_text("utf-8")) if figures.exists() else None
+    card = model_card(config, json.loads(manifest.read_text("utf-8")), cost(run), measured)
+    (folder / "README.md").write_text(card, "utf-8")
 
 
 def _tokenizer_config(n_positions: int) -> dict[str, object]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.training.corpus import Texts
+from engine.training.texts import Texts
 
 _MIN_MIDDLE = 3  # characters besides blanks: a lone closer is no suggestion
 _WINDOW_CHARS = 8000  # kept on either side: more than any prompt holds

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from statistics import median
+
+LOG, BITS, CURVE = "log.csv", "bits.csv", "curve.png"
 
 _SMOOTHING = 0.98  # of the drawn loss, per step
 
@@ -21,6 +24,22 @@ class Entry:
     tokens_per_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run cost so far; hours at its median speed, for it may have been paused."""
+
+    n_steps: int
+    n_tokens: int
+    hours: float
+
+
+def cost(folder: Path) -> Cost:
+    """Reads a run's cost from its log."""
+    rows = _read(folder / LOG)
+    n_tokens = int(rows[-1]["n_tokens"])
+    return Cost(int(rows[-1]["step"]), n_tokens, n_tokens / median(float(row["tokens_per_s"]) for row in rows) / 3600)
+
+
 class TrainingLog:
     """`log.csv`, `bits.csv` and `curve.png` of a run's folder; lines from `step` on are forgotten at the start.
 
@@ -28,7 +47,7 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        self._steps, self._bits, self._curve = folder / "log.csv", folder / "bits.csv", folder / "curve.png"
+        self._steps, self._bits, self._curve = folder / LOG, folder / BITS, folder / CURVE
         _keep(self._steps, step, [field.name for field in fields(Entry)])
         _keep(self._bits, step, ["step", "bits_per_byte"])
 

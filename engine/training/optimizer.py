@@ -22,9 +22,10 @@ _N_ITERATIONS = 5
 class OptimizerOptions:
     """Peak learning rates and the rest; `max_norm` clips the gradient of all parameters together."""
 
-    muon_lr: float = 0.02
+    muon_lr: float = 0.01
     muon_momentum: float = 0.95
-    adam_lr: float = 2e-3
+    adam_lr: float = 1.5e-3
+    position_lr: float = 1e-4  # AdamW's, on wpe: a position is seen so rarely that more would be noise (see `initial`)
     adam_betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1  # times the learning rate; on matrices only
     max_norm: float = 1.0
@@ -110,6 +111,7 @@ class MuonAdamW:
             master.add_(part, alpha=-lr * max(1.0, n_rows / n_columns) ** 0.5)
 
     def _step_adam(self, gradients: dict[str, Tensor], factor: float) -> None:
+        """Each position has its own row in wpe, which gets its own learning rate."""
         options = self._options
         beta1, beta2 = options.adam_betas
         correction1, correction2 = 1 - beta1**self._n_steps, 1 - beta2**self._n_steps
@@ -117,7 +119,8 @@ class MuonAdamW:
             first = self._first[name].lerp_(gradients[name], 1 - beta1)
             second = self._second[name].mul_(beta2).addcmul_(gradients[name], gradients[name], value=1 - beta2)
             denominator = (second / correction2).sqrt_().add_(1e-8)
-            self.masters[name].addcdiv_(first, denominator, value=-options.adam_lr * factor / correction1)
+            lr = options.position_lr if name.endswith("wpe.weight") else options.adam_lr
+            self.masters[name].addcdiv_(first, denominator, value=-lr * factor / correction1)
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

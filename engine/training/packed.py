@@ -72,7 +72,7 @@ def packed_loss(model: GPTBigCodeForCausalLM, row: Row) -> Tensor:
     assert isinstance(attention, PackedAttention)
     attention.lengths = row.lengths
     h = model.transformer(row.ids[None], position_ids=row.positions[None]).last_hidden_state[0]  # (T, E)
-    total = torch.zeros((), dtype=torch.float32)
+    total: Tensor = h.new_zeros((), dtype=torch.float32)
     for h_part, labels in zip(torch.split(h, _LOSS_CHUNK), torch.split(row.labels, _LOSS_CHUNK), strict=True):
         logits = F.linear(h_part, model.lm_head.weight).float()  # (chunk, V)
         total = total + F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")

@@ -26,11 +26,6 @@ class Recipe:
     dtype: torch.dtype = torch.bfloat16
     device: str = "cpu"
 
-    @property
-    def step_tokens(self) -> int:
-        """Tokens that one step trains on."""
-        return self.batch.n_rows * self.batch.row_tokens
-
 
 def recipe(size: str) -> Recipe:
     """The recipe of a size, `cpu` (8M parameters) or `gpu` (30M).

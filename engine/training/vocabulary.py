@@ -14,7 +14,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from tokenizers.trainers import BpeTrainer
 
-from engine.training.corpus import Texts
+from engine.training.texts import Texts
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.training.corpus import CorpusOptions, Texts, build_corpus
+from engine.training.corpus import CorpusOptions, build_corpus
 from engine.training.duplicates import Seen, sketch
 from engine.training.filters import Benchmark, benchmark, mask, reason_to_drop
 from engine.training.packages import SourceFile, find_archives
+from engine.training.texts import Texts
 
 CODE = '''"""Greets people by their names, politely, in any of several languages."""
 

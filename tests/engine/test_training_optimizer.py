@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from engine.heads import GPTBigCodeForCausalLM
+from engine.training.initial import new_model, sinusoids
 from engine.training.optimizer import MuonAdamW, OptimizerOptions, orthogonalise
 from engine.training.recipe import shape
 from engine.training.schedule import Schedule
 
+SHAPE = shape(n_layer=2, n_embd=16, n_head=2, n_vocab=40, n_positions=32)
 FACTORS = [
     (Schedule(warmup_steps=4), {0: 0.25, 3: 1.0, 10_000: 1.0}),
     (Schedule(warmup_steps=0), {0: 1.0}),
@@ -34,7 +36,7 @@ def test_orthogonalise_brings_singular_values_near_one(size: tuple[int, int, int
 
 def model() -> GPTBigCodeForCausalLM:
     torch.manual_seed(0)
-    return GPTBigCodeForCausalLM(shape(n_layer=2, n_embd=16, n_head=2, n_vocab=40, n_positions=32))
+    return GPTBigCodeForCausalLM(SHAPE)
 
 
 def fill(trained: GPTBigCodeForCausalLM, value: float) -> None:
@@ -69,6 +71,24 @@ def test_first_adam_step_is_the_learning_rate_against_the_sign() -> None:
     fill(trained, 3.0)
     optimizer.step(scale=1.0, factor=0.5)
     torch.testing.assert_close(before - trained.transformer.ln_f.weight, torch.full_like(before, 0.005), rtol=1e-3, atol=0)
+
+
+def test_positions_have_their_own_learning_rate() -> None:
+    trained = model()
+    before = trained.transformer.wpe.weight.detach().clone()
+    optimizer = MuonAdamW(trained, OptimizerOptions(adam_lr=0.01, position_lr=0.002))
+    fill(trained, 3.0)
+    optimizer.step(scale=1.0, factor=1.0)
+    torch.testing.assert_close(before - trained.transformer.wpe.weight, torch.full_like(before, 0.002), rtol=1e-3, atol=0)
+
+
+def test_positions_start_as_rotations_of_their_neighbours() -> None:
+    rows = sinusoids(n_positions=100, n_embd=16)
+    products = rows @ rows.T
+    for distance in (0, 1, 7):  # how alike two positions are hangs on their distance alone
+        along = products.diagonal(distance)
+        torch.testing.assert_close(along, along[:1].expand_as(along))
+    assert new_model(SHAPE, seed=1).transformer.wpe.weight.equal(sinusoids(SHAPE.n_positions, SHAPE.n_embd))
 
 
 def test_masters_keep_what_bfloat16_loses() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,19 @@ import transformers
 
 from engine.attention import SdpaAttention
 from engine.config import GPTBigCodeConfig
+from engine.heads import GPTBigCodeForCausalLM
 from engine.model_files import SHIPPED_MODEL
 from engine.tokenizer import Tokenizer
 from engine.training.batches import Batches, BatchOptions
 from engine.training.bits import bits_per_byte, windows
-from engine.training.corpus import Texts
-from engine.training.evaluate import Completer, match_lines
-from engine.training.export import export
+from engine.training.card import n_parameters
+from engine.training.evaluate import Completer, Matches, match_lines
+from engine.training.export import export, export_card
 from engine.training.holes import copy_from_prefix, held_out_holes, read_holes, write_holes
 from engine.training.recipe import Recipe, recipe, shape
 from engine.training.schedule import Schedule
-from engine.training.train import STATE, Data, Run, Trainer, train
+from engine.training.texts import Texts
+from engine.training.train import STATE, Data, Run, Trainer, only_one, train
 from engine.weights import load_causal_lm
 
 TINY = Recipe(
@@ -84,6 +87,13 @@ def test_log_forgets_what_the_checkpoint_does_not_have(tmp_path: Path, data: Dat
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
 
 
+def test_a_run_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    with only_one(tmp_path), pytest.raises(BlockingIOError), only_one(tmp_path):
+        pass
+    with only_one(tmp_path):  # free again
+        pass
+
+
 def test_training_lowers_the_loss_and_the_bits_per_byte(tmp_path: Path, data: Data) -> None:
     fresh = Trainer(TINY)
     before = bits_per_byte(fresh.model, data.held_out)
@@ -101,11 +111,38 @@ def test_windows_predict_every_token_but_the_first_once(texts: Texts) -> None:
 
 def test_export_is_what_transformers_loads(tmp_path: Path, data: Data) -> None:
     trainer = advance(Trainer(TINY), data, Run(tmp_path / "run", Schedule(3), last_step=2))
-    export(tmp_path / "run" / STATE, TINY.config, SHIPPED_MODEL / "tokenizer.json", tmp_path / "model")
+    export(tmp_path / "run", TINY.config, SHIPPED_MODEL / "tokenizer.json", tmp_path / "model")
     check_same_logits(tmp_path / "model")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     for name, master in trainer.optimizer.masters.items():
         assert theirs.get_parameter(name).equal(master.half()), name
+
+
+def test_card_states_what_was_measured_and_nothing_else(tmp_path: Path, data: Data) -> None:
+    run = tmp_path / "run"
+    trainer = advance(Trainer(TINY), data, Run(run, Schedule(3), last_step=2))
+    half = {"n_packages": 1, "n_files": 2, "n_bytes": 3_000_000}
+    package = {"name": "blinker", "version": "1", "licence": "MIT", "files": 2, "bytes": 3_000_000}
+    manifest, figures, out = tmp_path / "manifest.json", tmp_path / "figures.json", tmp_path / "model"
+    manifest.write_text(json.dumps({"train": {**half, "packages": [package]}, "dev": {**half, "packages": [package]}}))
+    out.mkdir()
+    export_card(run, TINY.config, manifest, figures, out)
+    card = (out / "README.md").read_text()
+    assert "Not measured yet." in card
+    assert "| MIT | 3.0 |" in card
+    assert f"{trainer.n_tokens / 1e6:.1f} million tokens" in card
+    matches = Matches(("call", "word"), {"spm": np.array([True, False]), "copier": np.array([False, False])})
+    figures.write_text(json.dumps({"bits_per_byte": 1.25, **matches.summary()}))
+    export_card(run, TINY.config, manifest, figures, out)
+    card = (out / "README.md").read_text()
+    assert "1.250 bits per byte" in card
+    assert "| suffix, prefix, middle (SPM) | 50.0% | 0.0% to 100.0% | 100.0% | 0.0% |" in card
+
+
+def test_parameters_are_counted_as_the_model_has_them() -> None:
+    for config in (TINY.config, recipe("cpu").config):
+        model = GPTBigCodeForCausalLM(config)
+        assert n_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_shipped_model_is_what_transformers_loads() -> None:
