@@ -79,12 +79,22 @@ def _batch(
     n_new = continuation.max_new_tokens
     ids = F.pad(input_ids, (0, n_new), value=continuation.pad_id)
     keep = positions = token_types = None
-    if attention_mask is not None and not bool(attention_mask.all()):  # without padding, faster kernels serve
+    if attention_mask is not None and not _read(attention_mask.all()):  # without padding, faster kernels serve
         keep = F.pad(attention_mask.bool(), (0, n_new), value=True)
-        positions = (keep.long().cumsum(-1) - 1).clamp_(min=0).masked_fill_(~keep, 0)
+        positions = _positions(attention_mask, n_new)
     if token_type_ids is not None:
         token_types = torch.cat((token_type_ids, token_type_ids[:, -1:].expand(-1, n_new)), dim=1)
     return _Batch(ids, keep, positions, token_types)
+
+
+def _positions(attention_mask: Tensor, n_new: int) -> Tensor:
+    """Counted from the first real token, 0 on padding; a prompt of padding alone counts as one token, as in transformers.
+
+    Shapes: attention_mask (B, T), result (B, T + new).
+    """
+    real = attention_mask.long().cumsum(-1)
+    behind = real[:, -1:].clamp(min=1) + torch.arange(n_new, device=real.device)  # (B, new)
+    return torch.cat(((real - 1) * attention_mask.bool(), behind), dim=1)
 
 
 def _write(model: GPTBigCodeForCausalLM, batch: _Batch, n_prompt: int, continuation: Continuation) -> int:
@@ -104,7 +114,7 @@ def _write(model: GPTBigCodeForCausalLM, batch: _Batch, n_prompt: int, continuat
         running &= ~_ends(batch.ids[:, n_prompt : end + 1], stops)
         if stops and _all_ended(running, end - n_prompt):
             break
-    return n_prompt + int(n_steps)
+    return n_prompt + _read(n_steps)
 
 
 def _logits(model: GPTBigCodeForCausalLM, batch: _Batch, new: slice, cache: KVCache) -> Tensor:
@@ -132,7 +142,11 @@ def _ends(written: Tensor, stops: list[Tensor]) -> Tensor:
 
 
 def _all_ended(running: Tensor, step: int) -> bool:
-    """Whether no row runs; an accelerator is asked rarely, a CPU's memory is read where it lies."""
-    if running.device.type == "cpu":
-        return not running.numpy().any()
-    return step % END_CHECK_TOKENS == END_CHECK_TOKENS - 1 and not bool(running.any())
+    """Whether no row runs; an accelerator is asked rarely."""
+    is_time = running.device.type == "cpu" or step % END_CHECK_TOKENS == END_CHECK_TOKENS - 1
+    return is_time and not _read(running.any())
+
+
+def _read(scalar: Tensor) -> int:
+    """The value; a CPU's memory is read where it lies, an accelerator's queue is waited for."""
+    return int(scalar.cpu().numpy())
