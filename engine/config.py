@@ -14,7 +14,7 @@ from typing import Any
 from engine.api import CheckpointError
 from engine.model_files import model_folder
 
-ACTIVATIONS = ("gelu_pytorch_tanh", "gelu", "gelu_new", "gelu_fast", "relu")  # all but gelu and relu are the tanh form
+ACTIVATIONS = ("gelu_pytorch_tanh", "gelu", "gelu_new", "gelu_fast", "relu")  # gelu_fast: SantaCoder's name
 SANTACODER = "GPT2LMHeadCustomModel"  # the architecture that its config.json names
 SANTACODER_HEADS = {"multiquery": True, "multihead": False}  # its attention_head_type -> multi_query
 

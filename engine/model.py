@@ -5,6 +5,7 @@ Source: BigCode's Megatron-LM and the published checkpoints; parameter names are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,10 +73,16 @@ class GPTBigCodeMLP(nn.Module):
 
 
 def activate(h: Tensor, name: str) -> Tensor:
-    """The named activation, as one fused kernel; all of `config.ACTIVATIONS` but two are the tanh form."""
-    if name == "relu":
-        return F.relu(h)
-    return F.gelu(h, approximate="none" if name == "gelu" else "tanh")
+    """The named activation, as one fused kernel, but for gelu_new, whose many roundings are its definition."""
+    match name:
+        case "relu":
+            return F.relu(h)
+        case "gelu":
+            return F.gelu(h)
+        case "gelu_new":
+            return 0.5 * h * (1.0 + torch.tanh((2.0 / math.pi) ** 0.5 * (h + 0.044715 * torch.pow(h, 3.0))))
+        case _:
+            return F.gelu(h, approximate="tanh")
 
 
 class GPTBigCodeBlock(nn.Module):
