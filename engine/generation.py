@@ -128,7 +128,7 @@ def _logits(model: GPTBigCodeForCausalLM, batch: _Batch, new: slice, cache: KVCa
         logits_to_keep=1,
     )
     logits: Tensor = output.logits[:, -1].float()
-    logits[:, model.n_used_ids :] = -torch.inf
+    logits[:, model.n_used_ids :].fill_(-torch.inf)  # assigning a number would make a tensor of it on the host
     return logits
 
 

@@ -75,7 +75,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """Keeps the fewest likeliest tokens whose probabilities reach p, at least one."""
     ascending, indexes = logits.sort()
     out = ascending.softmax(-1).cumsum(-1) <= 1 - p  # (B, V): the tail that together is not needed
-    out[..., -1] = False
+    out[..., -1].fill_(False)
     return logits.masked_fill(out.scatter(-1, indexes, out), -torch.inf)
 
 
