@@ -14,7 +14,7 @@ from engine.attention import BACKENDS, choose_attention
 from engine.config import GPTBigCodeConfig
 from engine.kv_cache import KVCache
 from engine.model_files import model_folder, n_used_ids
-from engine.weights import Progress, load_weights, save_weights
+from engine.weights import FLOATS, Progress, load_weights, save_weights
 
 if TYPE_CHECKING:
     from engine.model import GPTBigCodeModel
@@ -124,11 +124,9 @@ def init_weights(module: nn.Module, config: GPTBigCodeConfig) -> None:
 
 
 def _dtype(wanted: Dtype) -> torch.dtype | None:
-    if wanted is None or isinstance(wanted, torch.dtype):
-        return wanted
-    if wanted == "auto":
+    if wanted is None or wanted == "auto":
         return None
-    dtype = getattr(torch, wanted.removeprefix("torch."), None)
-    if not isinstance(dtype, torch.dtype):
+    dtype = getattr(torch, wanted.removeprefix("torch."), None) if isinstance(wanted, str) else wanted
+    if dtype not in FLOATS:
         raise ValueError(f"dtype {wanted!r} is none of auto, float32, float16, bfloat16")
     return dtype

@@ -125,8 +125,8 @@ def _from_santacoder(tensors: Iterator[Stored], config: GPTBigCodeConfig) -> Ite
     """GPT-2's layout made ours: weights transposed, queries before keys and values, the heads of MHA side by side."""
     waiting: dict[str, Stored] = {}  # of q_attn and kv_attn the one that came first
     for stored in tensors:
-        tensor = stored.tensor.T if stored.name.endswith(TRANSPOSED_SUFFIXES) else stored.tensor
-        stored = replace(stored, tensor=tensor)
+        if stored.name.endswith(TRANSPOSED_SUFFIXES) and stored.tensor.ndim == 2:
+            stored = replace(stored, tensor=stored.tensor.T)
         halves = re.fullmatch(r"(.*\.attn\.)(q_attn|kv_attn)(\.\w+)", stored.name)
         if halves:
             name = f"{halves[1]}c_attn{halves[3]}"

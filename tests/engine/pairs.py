@@ -41,4 +41,5 @@ def padded(ids: Tensor, n_pads: list[int]) -> tuple[Tensor, Tensor, Tensor]:
 def relative_error(got: Tensor, wanted: Tensor) -> float:
     """The largest difference over the largest value wanted."""
     assert got.shape == wanted.shape
-    return float((got.float() - wanted.float()).abs().max() / wanted.float().abs().max())
+    got, wanted = got.detach().float(), wanted.detach().float()
+    return float((got - wanted).abs().max() / wanted.abs().max())
