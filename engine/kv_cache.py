@@ -67,6 +67,11 @@ class KVCache:
         return self._buffer.fused.shape[3]
 
     @property
+    def n_batch(self) -> int:
+        """Sequences that it holds."""
+        return self._buffer.fused.shape[1]
+
+    @property
     def buffers(self) -> dict[int, int]:
         """Bytes allocated, by an identity that caches sharing one buffer have in common."""
         return {id(self._buffer): self._buffer.fused.nbytes}
@@ -76,7 +81,7 @@ class KVCache:
         needed = self.length + n_new
         if needed <= self.capacity and self._is_alone:
             return 0
-        return _round_up(needed, self.shape.n_positions) * self._buffer.fused.shape[1] * self.shape.bytes_per_token
+        return _round_up(needed, self.shape.n_positions) * self.n_batch * self.shape.bytes_per_token
 
     def reserve(self, n_new: int) -> None:
         """Makes room for `n_new` more tokens, in whole blocks, in memory that no other cache reads.
@@ -89,7 +94,8 @@ class KVCache:
         if needed <= self.capacity and self._is_alone:
             return
         fused = self._buffer.fused
-        grown = fused.new_empty((*fused.shape[:3], _round_up(needed, self.shape.n_positions), fused.shape[4]))
+        with torch.inference_mode(False):  # a cache made inside that mode could not be written to outside
+            grown = fused.new_empty((*fused.shape[:3], _round_up(needed, self.shape.n_positions), fused.shape[4]))
         grown[..., : self.length, :] = fused[..., : self.length, :]
         self._buffer.users.discard(self)
         self._use(_Buffer(grown))
@@ -97,10 +103,14 @@ class KVCache:
     def store(self, layer_idx: int, kv: Tensor) -> Tensor:
         """Puts a layer's new rows behind its live prefix and gives back a view of both.
 
+        Where a gradient is wanted, the result is a copy: it flows to the new rows, never into the cache.
         Shapes: kv (B, K, T, 2 * D); result (B, K, S, 2 * D), S = length + T.
         """
         end = self.length + kv.shape[2]
         layer = self._buffer.fused[layer_idx]
+        if kv.requires_grad:
+            layer[:, :, self.length : end] = kv.detach()
+            return torch.cat((layer[:, :, : self.length], kv), dim=2)
         layer[:, :, self.length : end] = kv
         return layer[:, :, :end]
 
@@ -116,7 +126,7 @@ class KVCache:
     def branch(self, length: int) -> KVCache:
         """A cache of the first `length` tokens that shares memory with this one until either is written to."""
         assert 0 <= length <= self.length
-        other = KVCache(self.shape, self._buffer.fused.shape[1])
+        other = KVCache(self.shape, self.n_batch)
         other.length = length
         other._use(self._buffer)
         return other

@@ -5,16 +5,20 @@ Source: BigCode's Megatron-LM and the published checkpoints; parameter names are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from engine.api import ContextTooLong
 from engine.attention import Attention, EagerAttention
 from engine.config import GPTBigCodeConfig
 from engine.kv_cache import CacheShape, KVCache
+from engine.pretrained import PretrainedModel, init_weights
 
 LayerHook = Callable[[], None]
 
@@ -69,10 +73,16 @@ class GPTBigCodeMLP(nn.Module):
 
 
 def activate(h: Tensor, name: str) -> Tensor:
-    """The named activation, as one fused kernel."""
-    if name == "relu":
-        return F.relu(h)
-    return F.gelu(h, approximate="none" if name == "gelu" else "tanh")
+    """The named activation, as one fused kernel, but for gelu_new, whose many roundings are its definition."""
+    match name:
+        case "relu":
+            return F.relu(h)
+        case "gelu":
+            return F.gelu(h)
+        case "gelu_new":
+            return 0.5 * h * (1.0 + torch.tanh((2.0 / math.pi) ** 0.5 * (h + 0.044715 * torch.pow(h, 3.0))))
+        case _:
+            return F.gelu(h, approximate="tanh")
 
 
 class GPTBigCodeBlock(nn.Module):
@@ -98,18 +108,23 @@ class GPTBigCodeBlock(nn.Module):
         return h + added
 
 
-class GPTBigCodeModel(nn.Module):
+class GPTBigCodeModel(PretrainedModel):
     """The transformer without a head."""
 
     def __init__(self, config: GPTBigCodeConfig, attention: Attention | None = None) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.attention: Attention = attention or EagerAttention(config)
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.n_positions, config.n_embd)
         self.h = nn.ModuleList(GPTBigCodeBlock(config, layer_idx) for layer_idx in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
+        self.gradient_checkpointing = False
         init_weights(self, config)
+
+    @property
+    def base(self) -> GPTBigCodeModel:
+        """Itself; a model with a head gives its transformer."""
+        return self
 
     def new_cache(self, n_batch: int = 1) -> KVCache:
         """An empty cache that fits this model."""
@@ -117,51 +132,84 @@ class GPTBigCodeModel(nn.Module):
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         kv_cache: KVCache | None = None,
-        *,
         output_hidden_states: bool = False,
+        *,
         before_layer: LayerHook | None = None,
     ) -> ModelOutput:
         """Runs the new tokens through all layers over what the cache holds.
 
-        Shapes: input_ids and position_ids (B, T); attention_mask (B, S), 0 on padding. `before_layer` is called
-        ahead of each layer; what it raises abandons the pass and leaves the cache as it was.
-        Raises: ContextTooLong past the model's positions.
+        Without a cache, one is made and returned as the config's `use_cache` says, but never in training. Positions
+        count from the first token that `attention_mask` keeps. `before_layer` is called ahead of each layer; what it
+        raises abandons the pass and leaves the cache as it was.
+        Shapes: input_ids, token_type_ids and position_ids (B, T); inputs_embeds (B, T, E), instead of input_ids;
+        attention_mask (B, S), 0 on padding.
+        Raises: ContextTooLong past the model's positions; ValueError where the arguments do not fit together.
         """
-        n_new, n_cached = input_ids.shape[1], kv_cache.length if kv_cache is not None else 0
-        keep = attention_mask.bool() if attention_mask is not None else None
+        h = self._embed(input_ids, inputs_embeds)  # (B, T, E)
+        n_batch, n_new = h.shape[:2]
+        if kv_cache is None and self.config.use_cache and not self.training:
+            kv_cache = self.new_cache(n_batch)
+        n_cached = self._make_room(kv_cache, n_batch, n_new)
+        keep = _keep(attention_mask, n_batch, n_cached + n_new)
         if position_ids is None:
-            position_ids = _positions(n_new, n_cached, keep, input_ids.device)
-        if kv_cache is not None:
-            kv_cache.reserve(n_new)
-        h = F.dropout(self.wte(input_ids) + self.wpe(position_ids), self.config.embd_pdrop, self.training)  # (B, T, E)
-        mask = self.attention.prepare(n_new, n_cached, keep, h.device)
+            n_positions = self.config.n_positions
+            if n_cached + n_new > n_positions:
+                raise ContextTooLong(f"{n_new} tokens do not fit the model's {n_positions} positions; shorten the text")
+            position_ids = _positions(n_new, n_cached, keep, h.device)
+        h = h + self.wpe(position_ids)
+        if token_type_ids is not None:
+            h = h + self.wte(token_type_ids)
+        h = F.dropout(h, self.config.embd_pdrop, self.training)
+        mask = self.attention.prepare(n_new, n_cached, keep, h)
         hidden_states = []
         for block in self.h:
             if before_layer is not None:
                 before_layer()
             if output_hidden_states:
                 hidden_states.append(h)
-            h = block(h, self.attention, mask, kv_cache)
+            h = self._run(block, h, mask, kv_cache)
         h = self.ln_f(h)
         if kv_cache is not None:
             kv_cache.commit(n_new)
         return ModelOutput(h, (*hidden_states, h) if output_hidden_states else None, kv_cache)
 
+    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("exactly one of input_ids and inputs_embeds must be given")
+        embedded: Tensor = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
+        return embedded
 
-def init_weights(model: nn.Module, config: GPTBigCodeConfig) -> None:
-    """Draws fresh weights in place: N(0, initializer_range), narrower by sqrt(2 * n_layer) where a block adds to the stream."""
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-        elif ".ln_" in f".{name}":
-            nn.init.ones_(parameter)
+    def _make_room(self, kv_cache: KVCache | None, n_batch: int, n_new: int) -> int:
+        """Reserves the new tokens' places; the number of tokens before them."""
+        if kv_cache is None:
+            return 0
+        if kv_cache.n_batch != n_batch:
+            raise ValueError(f"the cache holds {kv_cache.n_batch} sequences, the batch has {n_batch}")
+        kv_cache.reserve(n_new)
+        return kv_cache.length
+
+    def _run(self, block: nn.Module, h: Tensor, mask: Tensor | None, kv_cache: KVCache | None) -> Tensor:
+        """One layer. With a cache nothing is recomputed: a second run would store its rows a second time."""
+        if self.gradient_checkpointing and self.training and kv_cache is None:
+            result: Tensor = checkpoint(block, h, self.attention, mask, None, use_reentrant=False)
         else:
-            narrow = (2 * config.n_layer) ** -0.5 if name.endswith("c_proj.weight") else 1.0
-            nn.init.normal_(parameter, 0.0, config.initializer_range * narrow)
+            result = block(h, self.attention, mask, kv_cache)
+        return result
+
+
+def _keep(attention_mask: Tensor | None, n_batch: int, n_tokens: int) -> Tensor | None:
+    if attention_mask is None:
+        return None
+    if attention_mask.shape != (n_batch, n_tokens):
+        got, wanted = list(attention_mask.shape), [n_batch, n_tokens]
+        raise ValueError(f"attention_mask has shape {got}, {wanted} was expected: all tokens, cached and new")
+    return attention_mask.bool()
 
 
 def _positions(n_new: int, n_cached: int, keep: Tensor | None, device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from engine.api import CheckpointError
@@ -30,6 +31,22 @@ def model_folder(name: str) -> Path:
         raise CheckpointError(
             f"model {name!r} is neither a folder nor a downloaded hub model; `midfill models pull {name}` downloads it"
         ) from error
+
+
+def n_used_ids(folder: Path) -> int | None:
+    """How many ids the folder's tokenizer gives out; embeddings are often padded beyond them. None without a tokenizer.json.
+
+    Raises: CheckpointError where the file is no tokenizer.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        ids = [*values["model"]["vocab"].values(), *(token["id"] for token in values["added_tokens"])]
+        return 1 + max(int(token_id) for token_id in ids)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error!r}") from error
 
 
 def folder_digest(folder: Path) -> str:

@@ -9,20 +9,18 @@ from dataclasses import dataclass
 import torch
 
 from engine.api import EngineError, EngineOptions, Request
-from engine.attention import EagerAttention, SdpaAttention
+from engine.attention import choose_attention
 from engine.cache_pool import CachePool
-from engine.config import GPTBigCodeConfig
 from engine.decoder import Decoder
 from engine.heads import GPTBigCodeForCausalLM
 from engine.jobs import Job
 from engine.model_files import model_folder
 from engine.tokenizer import Tokenizer
-from engine.weights import Progress, load_causal_lm
+from engine.weights import Progress
 
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-ATTENTION: dict[str, type[EagerAttention] | type[SdpaAttention]] = {"eager": EagerAttention, "sdpa": SdpaAttention}
 CACHE_SHARE = 0.25  # of free memory, where the user set no budget
 
 
@@ -65,10 +63,7 @@ def place(options: EngineOptions) -> Placement:
         dtype, why_dtype = DTYPES[options.dtype], "asked for"
     else:
         raise EngineError(f"dtype {options.dtype!r} is none of auto, {', '.join(DTYPES)}")
-    attention = "sdpa" if options.attention == "auto" else options.attention
-    if attention not in ATTENTION:
-        raise EngineError(f"attention {attention!r} is none of auto, {', '.join(ATTENTION)}")
-    why_attention = "torch's fused kernels" if options.attention == "auto" else "asked for"
+    attention, why_attention = choose_attention(options.attention, dtype, device)
     name = str(dtype).removeprefix("torch.")
     return Placement(device, dtype, attention, f"{device}: {why_device}; {name}: {why_dtype}; {attention}: {why_attention}")
 
@@ -84,8 +79,13 @@ def load(options: EngineOptions, progress: Progress) -> Runtime:
         torch.set_num_threads(options.n_threads)
     folder = model_folder(options.model)
     tokenizer = Tokenizer.from_pretrained(folder)
-    attention = ATTENTION[placement.attention](GPTBigCodeConfig.from_pretrained(folder))
-    model = load_causal_lm(folder, dtype=placement.dtype, device=placement.device, attention=attention, progress=progress)
+    model = GPTBigCodeForCausalLM.from_pretrained(
+        folder,
+        dtype=placement.dtype,
+        attn_implementation=placement.attention,
+        device=placement.device,
+        progress=progress,
+    )
     budget = options.budget_bytes or int(CACHE_SHARE * _free_bytes(placement.device))
     decoder = Decoder(model, tokenizer, CachePool(model.transformer.new_cache, budget))
     return Runtime(model, decoder, options.model, placement)

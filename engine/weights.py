@@ -1,91 +1,93 @@
-"""Reading checkpoints from a folder into our parameter names.
-
-Files are memory-mapped, so that a tensor is read from disk once and only where its dtype changes copied.
-"""
+"""Filling a model from a folder, and writing one that transformers reads."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import logging
+import os
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from engine.api import CheckpointError
-from engine.attention import Attention
 from engine.config import GPTBigCodeConfig
-from engine.heads import GPTBigCodeForCausalLM
+from engine.stored import HEADS, Stored, our_name, stored_tensors, weight_files
 
 Progress = Callable[[float], None]
 
-IGNORED_SUFFIXES = (".attn.bias", ".attn.masked_bias", "transformer.bias")  # masks that older releases stored
+log = logging.getLogger(__name__)
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def load_causal_lm(
-    folder: Path, *, dtype: torch.dtype | None, device: torch.device, attention: Attention, progress: Progress | None = None
-) -> GPTBigCodeForCausalLM:
-    """Loads a causal language model, ready to run; `dtype` None keeps the checkpoint's.
+def load_weights(
+    model: nn.Module,
+    folder: Path,
+    config: GPTBigCodeConfig,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> set[str]:
+    """Puts a folder's weights into a model made on the meta device; the names of what it lacks of the model's own head.
 
-    `progress` hears the share of tensors read, 0 to 1.
+    `dtype` None keeps the checkpoint's, the widest where they differ. `progress` hears the share read, 0 to 1, and may
+    raise to abandon.
     Raises: CheckpointError naming file, key, got and wanted shape.
     """
-    config = GPTBigCodeConfig.from_pretrained(folder)
-    with torch.device("meta"):
-        model = GPTBigCodeForCausalLM(config, attention)
-    wanted = {name: parameter.shape for name, parameter in model.named_parameters()}
+    parameters = {our_name(name): (name, parameter.shape) for name, parameter in model.named_parameters()}
     found: dict[str, Tensor] = {}
-    files = checkpoint_files(folder)
-    for path, name, tensor, share in _tensors(files):
-        if name not in wanted:
-            if name == "lm_head.weight" or name.endswith(IGNORED_SUFFIXES):
-                continue
-            raise CheckpointError(f"{path}: holds {name}, which GPTBigCode does not have")
-        if tensor.shape != wanted[name]:
-            raise CheckpointError(f"{path}: {name} has shape {list(tensor.shape)}, config.json asks for {list(wanted[name])}")
-        found[name] = tensor.to(device=device, dtype=dtype)
+    for stored in stored_tensors(folder, config):
+        if stored.name in parameters:
+            name, shape = parameters[stored.name]
+            _check(stored, shape)
+            found[name] = stored.tensor.to(device=device, dtype=dtype).contiguous()
+        elif stored.name not in HEADS:
+            raise CheckpointError(
+                f"{stored.path}: holds {stored.key} of shape {list(stored.tensor.shape)}, which GPTBigCode does not have"
+            )
         if progress is not None:
-            progress(share)
-    missing = wanted.keys() - found.keys()
+            progress(stored.share)
+    missing = {name: shape for name, shape in parameters.values() if name not in found}
+    missing_head = {name for name in missing if name in HEADS and name != "lm_head.weight"}
+    _check_complete(folder, {name: list(shape) for name, shape in missing.items() if name not in missing_head})
+    common = reduce(torch.promote_types, {tensor.dtype for tensor in found.values()})
+    model.load_state_dict({name: tensor.to(common) for name, tensor in found.items()}, strict=False, assign=True)
+    return missing_head
+
+
+def save_weights(weights: dict[str, Tensor], config: GPTBigCodeConfig, architecture: str, folder: Path) -> None:
+    """Writes weights and config.json; neither is ever seen half-written, nor torn from under who has the old one mapped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / "model.safetensors.partial"
+    # transformers refuses a file that does not say which framework wrote it.
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # written through a private temporary file
+    os.replace(partial, folder / "model.safetensors")
+    dtype = str(next(iter(weights.values())).dtype).removeprefix("torch.")
+    values = {"architectures": [architecture], "torch_dtype": dtype, **config.to_dict()}
+    partial = folder / "config.json.partial"
+    partial.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    os.replace(partial, folder / "config.json")
+
+
+def _check(stored: Stored, shape: torch.Size) -> None:
+    if stored.tensor.shape != shape:
+        raise CheckpointError(
+            f"{stored.path}: {stored.key} has shape {list(stored.tensor.shape)}, config.json asks for {list(shape)}"
+        )
+    if stored.tensor.dtype not in FLOATS:
+        got = str(stored.tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(f"{stored.path}: {stored.key} is {got}; float16, bfloat16 and float32 are understood")
+
+
+def _check_complete(folder: Path, missing: dict[str, list[int]]) -> None:
     if missing:
-        raise CheckpointError(f"{files[0]}: lacks {', '.join(sorted(missing)[:3])} ({len(missing)} tensors in all)")
-    model.load_state_dict(found, strict=False, assign=True)
-    model.tie_weights()
-    return model.eval().requires_grad_(False)
-
-
-def checkpoint_files(folder: Path) -> list[Path]:
-    """The weight files of a model folder: a single one, or the shards that its index names.
-
-    Raises: CheckpointError where there is none.
-    """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = json.loads(index.read_text("utf-8"))["weight_map"].values()
-        except (ValueError, KeyError, AttributeError) as error:
-            raise CheckpointError(f"{index}: is not an index of shards: {error!r}") from error
-        return [folder / shard for shard in sorted(set(shards))]
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return [single]
-    raise CheckpointError(f"{folder}: holds no model.safetensors; a model folder has config.json, tokenizer.json and weights")
-
-
-def _tensors(files: list[Path]) -> Iterator[tuple[Path, str, Tensor, float]]:
-    """Every tensor with its file, its name in our scheme, and the share of all files read so far."""
-    for file_idx, path in enumerate(files):
-        try:
-            with safe_open(path, framework="pt") as file:
-                names = list(file.keys())
-                for name_idx, name in enumerate(names, 1):
-                    share = (file_idx + name_idx / len(names)) / len(files)
-                    yield path, _our_name(name), file.get_tensor(name), share
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
-
-
-def _our_name(name: str) -> str:
-    """A bare model's file may lack the `transformer.` prefix."""
-    return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
+        files = weight_files(folder)
+        where = f"{files[0]}" if len(files) == 1 else f"{files[0]} and the {len(files) - 1} shards beside it"
+        few = ", ".join(f"{name} of shape {shape}" for name, shape in sorted(missing.items())[:3])
+        raise CheckpointError(f"{where}: lacks {few} ({len(missing)} tensors in all)")

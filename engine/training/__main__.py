@@ -33,7 +33,6 @@ from engine.training.schedule import Schedule
 from engine.training.texts import Texts
 from engine.training.train import STATE, Data, Run, Trainer, branch, only_one, train
 from engine.training.vocabulary import sample_texts, train_tokenizer
-from engine.weights import load_causal_lm
 
 logger = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -167,7 +166,9 @@ def _texts(work: Path, half: str) -> Texts:
 
 
 def _load(folder: Path, attention: Attention) -> GPTBigCodeForCausalLM:
-    return load_causal_lm(folder, dtype=torch.float32, device=torch.device("cpu"), attention=attention)
+    model = GPTBigCodeForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.transformer.attention = attention
+    return model
 
 
 def _progress() -> Progress:

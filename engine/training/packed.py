@@ -28,7 +28,7 @@ class PackedAttention:
         self.scale = config.head_dim**-0.5 if config.scale_attn_weights else 1.0
         self.lengths: tuple[int, ...] = ()
 
-    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, device: torch.device) -> Tensor | None:
+    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
         """The mask of one block, -inf where a key is not seen; takes one flat row, uncached and unpadded.
 
         Shapes: result (_BLOCK, 1, _BLOCK).
@@ -36,7 +36,7 @@ class PackedAttention:
         assert sum(self.lengths) == n_new
         assert n_cached == 0
         assert keep is None
-        return torch.full((_BLOCK, _BLOCK), -torch.inf, device=device).triu(1)[:, None]
+        return torch.full((_BLOCK, _BLOCK), -torch.inf, device=like.device).triu(1)[:, None]
 
     def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
         """Attends sample by sample; shapes as in `engine.attention.Attention`, B = K = 1."""

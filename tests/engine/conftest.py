@@ -10,9 +10,8 @@ import torch
 import transformers
 
 from engine.attention import EagerAttention, SdpaAttention
-from engine.config import GPTBigCodeConfig
+from engine.heads import GPTBigCodeForCausalLM
 from engine.model_files import SHIPPED_MODEL
-from engine.weights import load_causal_lm
 
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they save
 
@@ -41,5 +40,4 @@ def multi_head_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(folder: Path, backend: type[EagerAttention] | type[SdpaAttention] = SdpaAttention):
     """Our model of a checkpoint, in float32 on the CPU."""
-    config = GPTBigCodeConfig.from_pretrained(folder)
-    return load_causal_lm(folder, dtype=torch.float32, device=torch.device("cpu"), attention=backend(config))
+    return GPTBigCodeForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=backend.name)

@@ -12,7 +12,6 @@ import torch
 import transformers
 
 from engine.attention import SdpaAttention
-from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
 from engine.model_files import SHIPPED_MODEL
 from engine.tokenizer import Tokenizer
@@ -26,7 +25,6 @@ from engine.training.recipe import Recipe, recipe, shape
 from engine.training.schedule import Schedule
 from engine.training.texts import Texts
 from engine.training.train import STATE, Data, Run, Trainer, only_one, train
-from engine.weights import load_causal_lm
 
 TINY = Recipe(
     shape(n_layer=2, n_embd=16, n_head=2, n_positions=128),
@@ -152,8 +150,7 @@ def test_shipped_model_is_what_transformers_loads() -> None:
 
 def check_same_logits(folder: Path) -> None:
     theirs = transformers.GPTBigCodeForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    config = GPTBigCodeConfig.from_pretrained(folder)
-    ours = load_causal_lm(folder, dtype=torch.float32, device=torch.device("cpu"), attention=SdpaAttention(config))
+    ours = GPTBigCodeForCausalLM.from_pretrained(folder, dtype=torch.float32)
     text = "<fim_prefix>def main(argv: list[str]) -> int:\n    return 2048\n"
     ids = transformers.AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt").input_ids
     assert ids[0, 0] == Tokenizer.from_pretrained(folder).special.fim_prefix

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from engine.api import CheckpointError
+import engine
+from engine import GPTBigCodeForCausalLM, GPTBigCodeForSequenceClassification, GPTBigCodeForTokenClassification, GPTBigCodeModel
+from engine.api import CheckpointError, EngineError
 from engine.config import GPTBigCodeConfig
 from engine.model_files import folder_digest, model_folder
 from tests.engine.conftest import load, write_checkpoint
+
+Weights = dict[str, Tensor]
 
 
 @pytest.fixture
@@ -38,28 +47,191 @@ def logits_of(folder: Path) -> torch.Tensor:
         return load(folder)(torch.arange(20)[None]).logits
 
 
-def test_shards_equal_a_single_file(folder) -> None:
-    wanted, tensors = logits_of(folder), load_file(folder / "model.safetensors")
+def tensors_of(folder: Path) -> Weights:
+    return load_file(folder / "model.safetensors")
+
+
+def write_shards(folder: Path, suffix: str, save: Callable[[Weights, Path], object]) -> None:
+    tensors = tensors_of(folder)
     names = sorted(tensors)
-    shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
-    for shard, shard_names in shards.items():
-        save_file({name: tensors[name] for name in shard_names}, folder / shard)
-    index = {"weight_map": {name: shard for shard, shard_names in shards.items() for name in shard_names}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
-    (folder / "model.safetensors").unlink()
-    assert torch.equal(logits_of(folder), wanted)
+    index = {}
+    for number, some in enumerate((names[::2], names[1::2]), 1):
+        shard = f"shard-{number}-of-2.{suffix}"
+        save({name: tensors[name] for name in some}, folder / shard)
+        index |= dict.fromkeys(some, shard)
+    stem = "model.safetensors" if suffix == "safetensors" else "pytorch_model.bin"
+    (folder / f"{stem}.index.json").write_text(json.dumps({"weight_map": index}), "utf-8")
 
 
-def test_a_bare_models_file_and_stored_masks_are_understood(folder) -> None:
+def santacoder_layout(tensors: Weights, config: GPTBigCodeConfig) -> Weights:
+    """What the original SantaCoder's file would hold: GPT-2's layout, with the masks that it stored."""
+    stored: Weights = {"transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8), "transformer.h.0.attn.masked_bias": torch.ones(())}
+    for name, tensor in tensors.items():
+        head, _, kind = name.rpartition(".")
+        if head.endswith("c_attn") and config.multi_query:
+            q, kv = tensor.split((config.n_embd, 2 * config.head_dim))
+            stored[f"{head[:-6]}kv_attn.{kind}"], stored[f"{head[:-6]}q_attn.{kind}"] = (
+                t.T if t.ndim == 2 else t for t in (kv, q)
+            )
+        elif head.endswith("c_attn"):
+            rows = tensor.view(config.n_head, 3, config.head_dim, *tensor.shape[1:]).transpose(0, 1).flatten(0, 2)
+            stored[name] = rows.T if rows.ndim == 2 else rows
+        else:
+            stored[name] = tensor.T if kind == "weight" and head.endswith(("c_proj", "c_fc")) else tensor
+    return {name: tensor.contiguous() for name, tensor in stored.items()}
+
+
+def as_santacoder(folder: Path) -> None:
+    config = GPTBigCodeConfig.from_pretrained(folder)
+    change_weights(folder, lambda tensors: santacoder_layout(tensors, config))
+    kind = "multiquery" if config.multi_query else "multihead"
+    path = folder / "config.json"
+    values = json.loads(path.read_text("utf-8"))
+    del values["multi_query"]
+    change = {"model_type": "gpt2", "architectures": ["GPT2LMHeadCustomModel"], "attention_head_type": kind}
+    path.write_text(json.dumps(values | change | {"activation_function": "gelu_fast"}), "utf-8")
+
+
+def as_bin(folder: Path) -> None:
+    torch.save(tensors_of(folder), folder / "pytorch_model.bin")
+
+
+def as_old_bin(folder: Path) -> None:
+    torch.save(tensors_of(folder), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+
+
+def without_prefix(folder: Path) -> None:
+    masks = {"bias": torch.ones(8, 8), "h.0.attn.bias": torch.ones(1, 8, 8), "h.0.attn.masked_bias": torch.ones(())}
+    change_weights(folder, lambda tensors: {name.removeprefix("transformer."): t for name, t in tensors.items()} | masks)
+
+
+def with_other_heads(folder: Path) -> None:
+    heads = {"lm_head.weight": torch.ones(8192, 64), "score.weight": torch.ones(9, 64), "classifier.bias": torch.ones(5)}
+    change_weights(folder, lambda tensors: tensors | heads)
+
+
+# how the folder is rewritten, and the file that must no longer be needed
+LAYOUTS = [
+    (lambda folder: write_shards(folder, "safetensors", save_file), True),
+    (lambda folder: write_shards(folder, "bin", torch.save), True),
+    (as_bin, True),
+    (as_old_bin, True),
+    (without_prefix, False),
+    (with_other_heads, False),
+    (as_santacoder, False),
+]
+
+
+@pytest.mark.parametrize("multi_query", [True, False])
+@pytest.mark.parametrize(("rewrite", "is_moved"), LAYOUTS)
+def test_every_layout_gives_the_same_model(checkpoint, multi_head_checkpoint, tmp_path, rewrite, is_moved, multi_query) -> None:
+    folder = Path(shutil.copytree(checkpoint if multi_query else multi_head_checkpoint, tmp_path / "model"))
     wanted = logits_of(folder)
-    change_weights(
-        folder,
-        lambda tensors: (
-            {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
-            | {"h.0.attn.bias": torch.ones(1, 8, 8), "h.0.attn.masked_bias": torch.ones(())}
-        ),
-    )
+    rewrite(folder)
+    if is_moved:
+        (folder / "model.safetensors").unlink()
     assert torch.equal(logits_of(folder), wanted)
+    assert all(parameter.is_contiguous() for parameter in load(folder).parameters())  # transposed once, here
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_dtype_is_the_checkpoints_unless_one_is_asked_for(folder, dtype) -> None:
+    change_weights(folder, lambda tensors: {name: tensor.to(dtype) for name, tensor in tensors.items()})
+    change_config(folder, torch_dtype="float64")  # says something else: the file is the truth
+    assert GPTBigCodeForCausalLM.from_pretrained(folder).dtype == dtype
+    assert GPTBigCodeForCausalLM.from_pretrained(folder, dtype="auto").dtype == dtype
+    assert GPTBigCodeForCausalLM.from_pretrained(folder, torch_dtype="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="dtype 'int' is none of auto, float32, float16, bfloat16"):
+        GPTBigCodeForCausalLM.from_pretrained(folder, dtype="int")
+
+
+def test_mixed_dtypes_become_the_widest(folder) -> None:
+    change_weights(folder, lambda tensors: {n: t if ".ln_" in n else t.half() for n, t in tensors.items()})
+    model = GPTBigCodeForCausalLM.from_pretrained(folder)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("vocab_size", [49152, 49153, 49164, 49280])
+def test_odd_vocabularies(tmp_path, vocab_size) -> None:
+    folder = write_checkpoint(tmp_path, vocab_size=vocab_size, n_embd=16, n_layer=1)
+    model = load(folder)
+    assert model(torch.tensor([[vocab_size - 1]])).logits.shape == (1, 1, vocab_size)
+    assert model.n_used_ids == 8192  # of the tokenizer beside it: no other is ever generated
+    (folder / "tokenizer.json").unlink()
+    assert load(folder).n_used_ids == vocab_size
+
+
+KINDS = [GPTBigCodeForCausalLM, GPTBigCodeForSequenceClassification, GPTBigCodeForTokenClassification, GPTBigCodeModel]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("multi_query", [True, False])
+@torch.inference_mode()
+def test_transformers_reads_what_is_saved(tmp_path, kind, multi_query) -> None:
+    values = {
+        "vocab_size": 99,
+        "n_positions": 64,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "eos_token_id": 1,
+        "bos_token_id": 1,
+    }
+    config = GPTBigCodeConfig.from_dict({**values, "multi_query": multi_query, "num_labels": 5, "pad_token_id": 0})
+    ours = kind(config).eval()
+    ours.save_pretrained(tmp_path)
+    ours.save_pretrained(tmp_path)  # onto itself
+    theirs = getattr(transformers, kind.__name__).from_pretrained(tmp_path).eval()
+    ids = torch.arange(1, 21)[None]
+    again = kind.from_pretrained(tmp_path)
+    for other in (theirs, again):
+        torch.testing.assert_close(other(ids)[0] if other is theirs else first(other(ids)), first(ours(ids)))
+    assert again.config == config
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def first(output: object) -> Tensor:
+    return output.logits if hasattr(output, "logits") else output.last_hidden_state
+
+
+def test_a_model_survives_being_saved_over_the_file_it_is_mapped_from(folder) -> None:
+    model = load(folder)
+    wanted = logits_of(folder)
+    load_other = GPTBigCodeForCausalLM(GPTBigCodeConfig(vocab_size=9, n_positions=9, n_embd=8, n_layer=1, n_head=1))
+    load_other.save_pretrained(folder)
+    with torch.inference_mode():
+        assert torch.equal(model(torch.arange(20)[None]).logits, wanted)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_head_and_embedding_are_one_where_the_config_says_so(tmp_path, tied) -> None:
+    folder = write_checkpoint(tmp_path, tie_word_embeddings=tied)
+    theirs = transformers.GPTBigCodeForCausalLM.from_pretrained(folder).eval()
+    ours = load(folder)
+    assert (ours.lm_head.weight is ours.transformer.wte.weight) == tied
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(torch.arange(9)[None]).logits, theirs(torch.arange(9)[None]).logits)
+    if not tied:
+        change_weights(folder, lambda tensors: {n: t for n, t in tensors.items() if n != "lm_head.weight"})
+        with pytest.raises(CheckpointError, match=r"lacks lm_head\.weight of shape \[8192, 64\]"):
+            load(folder)
+
+
+@pytest.mark.parametrize(("kind", "key"), [(KINDS[1], "score.weight"), (KINDS[2], "classifier.bias, classifier.weight")])
+def test_a_head_that_the_file_lacks_is_drawn_anew_with_a_warning(folder, caplog, kind, key) -> None:
+    model = kind.from_pretrained(folder, dtype=torch.bfloat16)
+    assert f"holds no {key}; drawn anew" in caplog.text
+    head = model.get_submodule(model.head)
+    assert head.weight.dtype == torch.bfloat16
+    assert 0.1 < head.weight.float().std() < 0.3  # the config's initializer_range is 0.2
+
+
+def test_the_attention_chosen_is_logged_and_one_that_cannot_be_had_refused(folder, caplog) -> None:
+    with caplog.at_level(logging.INFO):
+        assert GPTBigCodeForCausalLM.from_pretrained(folder).transformer.attention.name == "sdpa"
+    assert "sdpa attention: torch's fused kernels" in caplog.text
+    with pytest.raises(EngineError, match="needs a CUDA device"):
+        GPTBigCodeForCausalLM.from_pretrained(folder, attn_implementation="flash_attention_2")
 
 
 # what is spoilt, and what the error must name
@@ -70,11 +242,11 @@ SPOILT = [
     ),
     (
         lambda tensors: {name: t for name, t in tensors.items() if name != "transformer.ln_f.bias"},
-        r"model\.safetensors: lacks transformer\.ln_f\.bias \(1 tensors in all\)",
+        r"model\.safetensors: lacks transformer\.ln_f\.bias of shape \[64\] \(1 tensors in all\)",
     ),
     (
         lambda tensors: tensors | {"model.layers.0.q_proj.weight": torch.ones(2)},
-        r"model\.safetensors: holds transformer\.model\.layers\.0\.q_proj\.weight, which GPTBigCode does not have",
+        r"model\.safetensors: holds model\.layers\.0\.q_proj\.weight of shape \[2\], which GPTBigCode does not have",
     ),
 ]
 
@@ -83,6 +255,71 @@ SPOILT = [
 def test_a_wrong_file_is_named_with_its_key(folder, change, message) -> None:
     change_weights(folder, change)
     with pytest.raises(CheckpointError, match=message):
+        load(folder)
+
+
+class Code:
+    """Pickled as a call, which a loader that trusts files would make."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("ran",)
+
+
+# what pytorch_model.bin holds, and what the error says
+PICKLES = [
+    ({"transformer.wte.weight": Code()}, r"pytorch_model\.bin: refused, for its pickle asks to run \S*mkdir"),
+    (torch.nn.Linear(2, 2), r"pytorch_model\.bin: refused, for its pickle asks to run torch\.nn\.modules\.linear\.Linear"),
+    ([torch.ones(2)], r"pytorch_model\.bin: holds a list, named tensors were expected"),
+    ({"step": 3}, r"pytorch_model\.bin: step is a int, a tensor was expected"),
+    ({"transformer.wpe.weight": torch.ones(3, 64)}, r"wpe\.weight has shape \[3, 64\], config\.json asks for \[512, 64\]"),
+    ({"transformer.wte.weight": torch.ones(8192, 64).char()}, r"wte\.weight is int8; float16, bfloat16 and float32 are"),
+    ({}, r"pytorch_model\.bin: lacks transformer\.h\.0\.attn\.c_attn\.bias of shape \[96\], .* \(40 tensors in all\)"),
+]
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize(("stored", "message"), PICKLES)
+def test_a_pickle_that_is_more_than_our_tensors_is_refused(folder, monkeypatch, tmp_path, stored, message, is_zip) -> None:
+    monkeypatch.chdir(tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch.save(stored, folder / "pytorch_model.bin", _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(CheckpointError, match=message):
+        load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("n_bytes", [0, 7, 1000, 100_000])
+def test_a_truncated_pickle_is_named(folder, n_bytes, is_zip) -> None:
+    path = folder / "pytorch_model.bin"
+    torch.save(tensors_of(folder), path, _use_new_zipfile_serialization=is_zip)
+    (folder / "model.safetensors").unlink()
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: cannot be read as a PyTorch checkpoint"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", r"index\.json: is not an index of shards"),
+        ("no", r"index\.json: is not an index of shards"),
+        ('{"weight_map": {"a": 1}}', r"index\.json: is not an index of shards"),
+        ('{"weight_map": {}}', r"index\.json: names no shard"),
+        ('{"weight_map": {"a": "gone.safetensors"}}', r"gone\.safetensors: cannot be read as safetensors"),
+        ('{"weight_map": {"a": "../../gone.bin"}}', r"model/gone\.bin: cannot be read as a PyTorch checkpoint"),
+    ],
+)
+def test_a_wrong_index_is_named(folder, text, message) -> None:
+    (folder / "model.safetensors.index.json").write_text(text, "utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        load(folder)
+
+
+def test_half_of_an_attention_projection_is_named(folder) -> None:
+    as_santacoder(folder)
+    change_weights(folder, lambda tensors: {n: t for n, t in tensors.items() if n != "transformer.h.1.attn.q_attn.bias"})
+    with pytest.raises(CheckpointError, match=r"holds transformer\.h\.1\.attn\.kv_attn\.bias without its other half"):
         load(folder)
 
 
@@ -102,6 +339,10 @@ def test_a_truncated_file_is_named(folder, n_bytes) -> None:
         ({"n_layer": 0}, "n_layer is 0, must be at least 1"),
         ({"activation_function": "swish"}, "activation_function 'swish' is none of gelu_pytorch_tanh"),
         ({"n_embd": "wide"}, "n_embd is 'wide', an integer was expected"),
+        ({"n_inner": 0}, "n_inner is 0, must be at least 1"),
+        ({"add_cross_attention": True}, "add_cross_attention is true, only decoders"),
+        ({"attention_head_type": "grouped"}, r"config\.json: attention_head_type 'grouped' is none of multiquery, multihead"),
+        ({"attention_head_type": "multihead", "scale_attn_by_inverse_layer_idx": True}, "which GPTBigCode does not have"),
     ],
 )
 def test_a_wrong_config_is_one_clear_error(folder, values, message) -> None:
@@ -131,3 +372,16 @@ def test_the_digest_changes_with_the_weights(folder) -> None:
     assert folder_digest(folder) == before
     write_checkpoint(folder, seed=1)
     assert folder_digest(folder) != before
+
+
+def test_hub_names_are_loaded_only_where_they_were_downloaded() -> None:
+    for kind in (*KINDS, GPTBigCodeConfig):
+        with pytest.raises(CheckpointError, match="`midfill models pull bigcode/nothing` downloads it"):
+            kind.from_pretrained("bigcode/nothing")
+
+
+def test_the_package_names_the_model_classes_and_nothing_else() -> None:
+    for name in engine.__all__:
+        assert getattr(engine, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'engine' has no attribute 'GPTBigCode'"):
+        engine.GPTBigCode  # noqa: B018
