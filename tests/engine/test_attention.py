@@ -61,7 +61,7 @@ def record(ours: GPTBigCodeForCausalLM, *args: Tensor, **options: Any) -> Record
 @pytest.mark.parametrize("multi_query", [True, False])
 @pytest.mark.parametrize("n_pads", [None, [0, 5]])
 def test_causal_and_padding_mask_are_combined_once_per_pass(attention, multi_query, n_pads) -> None:
-    """With cached tokens, where both backends need a mask; SDPA would turn a bool one into numbers in every layer."""
+    """With cached tokens, where both backends need a mask."""
     ids, mask, _ = padded(random_ids((2, 20)), n_pads or [0, 0])
     n_calls = []
     for n_layer in (1, 4):
@@ -74,6 +74,12 @@ def test_causal_and_padding_mask_are_combined_once_per_pass(attention, multi_que
     assert n_calls[0] == n_calls[1]
     assert n_calls[0]["le"] == 1  # rows against keys
     assert n_calls[0]["__and__"] == (n_pads is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_torchs_kernel_gets_a_mask_that_it_need_not_convert_in_every_layer(dtype) -> None:
+    mask = SdpaAttention(GPTBigCodeConfig.from_dict(SHAPE)).prepare(3, 2, None, torch.empty(1, dtype=dtype))
+    assert mask.dtype == dtype
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
