@@ -145,39 +145,29 @@ class GPTBigCodeModel(PretrainedModel):
         """Runs the new tokens through all layers over what the cache holds.
 
         Without a cache, one is made and returned as the config's `use_cache` says, but never in training. Positions
-        count from the first token that `attention_mask` keeps. `before_layer` is called ahead of each layer; what it
-        raises abandons the pass and leaves the cache as it was.
+        count from the first token that `attention_mask` keeps; given ones may start over, in rows of any length.
+        `before_layer` is called ahead of each layer; what it raises abandons the pass and leaves the cache as it was.
         Shapes: input_ids, token_type_ids and position_ids (B, T); inputs_embeds (B, T, E), instead of input_ids;
         attention_mask (B, S), 0 on padding.
         Raises: ContextTooLong past the model's positions; ValueError where the arguments do not fit together.
         """
         h = self._embed(input_ids, inputs_embeds)  # (B, T, E)
         n_batch, n_new = h.shape[:2]
-        if kv_cache is None and self.config.use_cache and not self.training:
-            kv_cache = self.new_cache(n_batch)
-        n_cached = self._make_room(kv_cache, n_batch, n_new)
+        kv_cache = self._make_room(kv_cache, n_batch, n_new)
+        n_cached = 0 if kv_cache is None else kv_cache.length
         keep = _keep(attention_mask, n_batch, n_cached + n_new)
         if position_ids is None:
-            n_positions = self.config.n_positions
-            if n_cached + n_new > n_positions:
-                raise ContextTooLong(f"{n_new} tokens do not fit the model's {n_positions} positions; shorten the text")
-            position_ids = _positions(n_new, n_cached, keep, h.device)
+            position_ids = self._positions(n_new, n_cached, keep, h.device)
         h = h + self.wpe(position_ids)
         if token_type_ids is not None:
             h = h + self.wte(token_type_ids)
         h = F.dropout(h, self.config.embd_pdrop, self.training)
         mask = self.attention.prepare(n_new, n_cached, keep, h)
-        hidden_states = []
-        for block in self.h:
-            if before_layer is not None:
-                before_layer()
-            if output_hidden_states:
-                hidden_states.append(h)
-            h = self._run(block, h, mask, kv_cache)
-        h = self.ln_f(h)
+        hidden_states: list[Tensor] | None = [] if output_hidden_states else None
+        h = self.ln_f(self._through_layers(h, mask, kv_cache, before_layer, hidden_states))
         if kv_cache is not None:
             kv_cache.commit(n_new)
-        return ModelOutput(h, (*hidden_states, h) if output_hidden_states else None, kv_cache)
+        return ModelOutput(h, None if hidden_states is None else (*hidden_states, h), kv_cache)
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         if (input_ids is None) == (inputs_embeds is None):
@@ -185,14 +175,43 @@ class GPTBigCodeModel(PretrainedModel):
         embedded: Tensor = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         return embedded
 
-    def _make_room(self, kv_cache: KVCache | None, n_batch: int, n_new: int) -> int:
-        """Reserves the new tokens' places; the number of tokens before them."""
+    def _make_room(self, kv_cache: KVCache | None, n_batch: int, n_new: int) -> KVCache | None:
+        """The cache, a new one where one is wanted, with places for the new tokens."""
         if kv_cache is None:
-            return 0
+            if self.training or not self.config.use_cache or n_new > self.config.n_positions:
+                return None
+            kv_cache = self.new_cache(n_batch)
         if kv_cache.n_batch != n_batch:
             raise ValueError(f"the cache holds {kv_cache.n_batch} sequences, the batch has {n_batch}")
         kv_cache.reserve(n_new)
-        return kv_cache.length
+        return kv_cache
+
+    def _positions(self, n_new: int, n_cached: int, keep: Tensor | None, device: torch.device) -> Tensor:
+        """Counted from the first real token, 1 on padding. Shapes: keep (B, S) or None; result (B or 1, T)."""
+        n_tokens, n_positions = n_cached + n_new, self.config.n_positions
+        if n_tokens > n_positions:
+            raise ContextTooLong(f"{n_tokens} tokens do not fit the model's {n_positions} positions; shorten the text")
+        if keep is None:
+            return torch.arange(n_cached, n_tokens, device=device)[None]
+        positions = keep.long().cumsum(-1) - 1
+        return positions.masked_fill(~keep, 1)[:, n_cached:]
+
+    def _through_layers(
+        self,
+        h: Tensor,
+        mask: Tensor | None,
+        kv_cache: KVCache | None,
+        before_layer: LayerHook | None,
+        hidden_states: list[Tensor] | None,
+    ) -> Tensor:
+        """What the last layer gives; what goes into each is added to `hidden_states`, where that is wanted."""
+        for block in self.h:
+            if before_layer is not None:
+                before_layer()
+            if hidden_states is not None:
+                hidden_states.append(h)
+            h = self._run(block, h, mask, kv_cache)
+        return h
 
     def _run(self, block: nn.Module, h: Tensor, mask: Tensor | None, kv_cache: KVCache | None) -> Tensor:
         """One layer. With a cache nothing is recomputed: a second run would store its rows a second time."""
@@ -210,11 +229,3 @@ def _keep(attention_mask: Tensor | None, n_batch: int, n_tokens: int) -> Tensor 
         got, wanted = list(attention_mask.shape), [n_batch, n_tokens]
         raise ValueError(f"attention_mask has shape {got}, {wanted} was expected: all tokens, cached and new")
     return attention_mask.bool()
-
-
-def _positions(n_new: int, n_cached: int, keep: Tensor | None, device: torch.device) -> Tensor:
-    """Positions counted from the first real token. Shapes: keep (B, S) or None; result (B or 1, T)."""
-    if keep is None:
-        return torch.arange(n_cached, n_cached + n_new, device=device)[None]
-    positions = keep.long().cumsum(-1) - 1
-    return positions.masked_fill(~keep, 1)[:, n_cached:]

@@ -19,6 +19,7 @@ from engine.kv_cache import BLOCK_TOKENS
 from tests.engine.pairs import SHAPE, padded, random_ids, relative_error
 
 SYNCHRONISING = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "_to_copy")
+MASK_MAKING = ("arange", "le", "__and__", "bitwise_and", "bitwise_not", "zeros_like", "masked_fill_", "scalar_tensor", "full")
 HOST_TENSORS = ("lift_fresh", "lift")  # torch.tensor(…) of a Python value
 
 
@@ -58,13 +59,27 @@ def record(ours: GPTBigCodeForCausalLM, *args: Tensor, **options: Any) -> Record
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("multi_query", [True, False])
-def test_causal_and_padding_mask_are_combined_once_per_pass(attention, multi_query) -> None:
-    ids, mask, _ = padded(random_ids((2, 20)), [0, 5])
+@pytest.mark.parametrize("n_pads", [None, [0, 5]])
+def test_causal_and_padding_mask_are_combined_once_per_pass(attention, multi_query, n_pads) -> None:
+    """With cached tokens, where both backends need a mask."""
+    ids, mask, _ = padded(random_ids((2, 20)), n_pads or [0, 0])
+    n_calls = []
     for n_layer in (1, 4):
-        n_calls = record(model(attention, multi_query=multi_query, n_layer=n_layer), ids, mask).n_calls
-        assert n_calls["le"] == n_calls["__and__"] == 1  # rows against keys, and padding into it
-        assert n_calls["masked_fill_"] == (attention == "sdpa")
-        assert n_calls["scalar_tensor"] == 0  # SDPA would make two per layer of a bool mask
+        ours = model(attention, multi_query=multi_query, n_layer=n_layer)
+        cache = ours.new_cache(2)
+        with torch.inference_mode():
+            ours(ids[:, :12], mask[:, :12], kv_cache=cache)
+        counted = record(ours, ids[:, 12:], mask if n_pads else None, kv_cache=cache).n_calls
+        n_calls.append({name: counted[name] for name in MASK_MAKING})
+    assert n_calls[0] == n_calls[1]
+    assert n_calls[0]["le"] == 1  # rows against keys
+    assert n_calls[0]["__and__"] == (n_pads is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_torchs_kernel_gets_a_mask_that_it_need_not_convert_in_every_layer(dtype) -> None:
+    mask = SdpaAttention(GPTBigCodeConfig.from_dict(SHAPE)).prepare(3, 2, None, torch.empty(1, dtype=dtype))
+    assert mask.dtype == dtype
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -107,6 +122,18 @@ def test_one_key_value_head_is_never_repeated_for_the_others(attention, n_new) -
     n_repeated = 8 * (n_cached + n_new) * 8
     storages = {result.untyped_storage().nbytes() for name, result in recorder.results if name in ("clone", "expand", "mul")}
     assert all(n_bytes < 4 * n_repeated for n_bytes in storages)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("multi_query", [True, False])
+def test_a_new_token_copies_nothing_but_its_own_rows(attention, multi_query) -> None:
+    ours = model(attention, multi_query=multi_query)
+    cache = ours.new_cache()
+    with torch.inference_mode():
+        ours(random_ids((1, 50)), kv_cache=cache)
+    recorder = record(ours, random_ids((1, 1)), kv_cache=cache)
+    assert recorder.n_calls["clone"] == recorder.n_calls["cat"] == recorder.n_calls["contiguous"] == 0
+    assert recorder.n_calls["copy_"] == 4  # into the cache, once per layer
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from engine.attention import SdpaAttention
 from engine.verify import verify
 from tests.engine.conftest import write_checkpoint
-from tests.engine.test_weights import as_bin, as_santacoder, change_weights, without_prefix
+from tests.engine.layouts import as_bin, as_santacoder, change_weights, without_prefix
 
 # the published shapes, each in its own proportions: layers, heads of the same size, inner, vocabulary, activation
 PUBLISHED = {

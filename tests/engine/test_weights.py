@@ -1,18 +1,14 @@
-"""Checkpoints load from every layout, and a wrong one is one clear error."""
+"""Checkpoints load and save whole, and a wrong one is one clear error; the layouts are in `test_stored`."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import engine
@@ -21,117 +17,13 @@ from engine.api import CheckpointError, EngineError
 from engine.config import GPTBigCodeConfig
 from engine.model_files import folder_digest, model_folder
 from tests.engine.conftest import load, write_checkpoint
-
-Weights = dict[str, Tensor]
+from tests.engine.layouts import change_config, change_weights, logits_of
 
 
 @pytest.fixture
 def folder(checkpoint, tmp_path) -> Path:
     """A copy to spoil."""
     return Path(shutil.copytree(checkpoint, tmp_path / "model"))
-
-
-def change_weights(folder: Path, change) -> None:
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
-    save_file(change(tensors), path)
-
-
-def change_config(folder: Path, **values: object) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")
-
-
-def logits_of(folder: Path) -> torch.Tensor:
-    with torch.inference_mode():
-        return load(folder)(torch.arange(20)[None]).logits
-
-
-def tensors_of(folder: Path) -> Weights:
-    return load_file(folder / "model.safetensors")
-
-
-def write_shards(folder: Path, suffix: str, save: Callable[[Weights, Path], object]) -> None:
-    tensors = tensors_of(folder)
-    names = sorted(tensors)
-    index = {}
-    for number, some in enumerate((names[::2], names[1::2]), 1):
-        shard = f"shard-{number}-of-2.{suffix}"
-        save({name: tensors[name] for name in some}, folder / shard)
-        index |= dict.fromkeys(some, shard)
-    stem = "model.safetensors" if suffix == "safetensors" else "pytorch_model.bin"
-    (folder / f"{stem}.index.json").write_text(json.dumps({"weight_map": index}), "utf-8")
-
-
-def santacoder_layout(tensors: Weights, config: GPTBigCodeConfig) -> Weights:
-    """What the original SantaCoder's file would hold: GPT-2's layout, with the masks that it stored."""
-    stored: Weights = {"transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8), "transformer.h.0.attn.masked_bias": torch.ones(())}
-    for name, tensor in tensors.items():
-        head, _, kind = name.rpartition(".")
-        if head.endswith("c_attn") and config.multi_query:
-            q, kv = tensor.split((config.n_embd, 2 * config.head_dim))
-            stored[f"{head[:-6]}kv_attn.{kind}"], stored[f"{head[:-6]}q_attn.{kind}"] = (
-                t.T if t.ndim == 2 else t for t in (kv, q)
-            )
-        elif head.endswith("c_attn"):
-            rows = tensor.view(config.n_head, 3, config.head_dim, *tensor.shape[1:]).transpose(0, 1).flatten(0, 2)
-            stored[name] = rows.T if rows.ndim == 2 else rows
-        else:
-            stored[name] = tensor.T if kind == "weight" and head.endswith(("c_proj", "c_fc")) else tensor
-    return {name: tensor.contiguous() for name, tensor in stored.items()}
-
-
-def as_santacoder(folder: Path) -> None:
-    config = GPTBigCodeConfig.from_pretrained(folder)
-    change_weights(folder, lambda tensors: santacoder_layout(tensors, config))
-    kind = "multiquery" if config.multi_query else "multihead"
-    path = folder / "config.json"
-    values = json.loads(path.read_text("utf-8"))
-    del values["multi_query"]
-    change = {"model_type": "gpt2", "architectures": ["GPT2LMHeadCustomModel"], "attention_head_type": kind}
-    path.write_text(json.dumps(values | change | {"activation_function": "gelu_fast"}), "utf-8")
-
-
-def as_bin(folder: Path) -> None:
-    torch.save(tensors_of(folder), folder / "pytorch_model.bin")
-
-
-def as_old_bin(folder: Path) -> None:
-    torch.save(tensors_of(folder), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-
-
-def without_prefix(folder: Path) -> None:
-    masks = {"bias": torch.ones(8, 8), "h.0.attn.bias": torch.ones(1, 8, 8), "h.0.attn.masked_bias": torch.ones(())}
-    change_weights(folder, lambda tensors: {name.removeprefix("transformer."): t for name, t in tensors.items()} | masks)
-
-
-def with_other_heads(folder: Path) -> None:
-    heads = {"lm_head.weight": torch.ones(8192, 64), "score.weight": torch.ones(9, 64), "classifier.bias": torch.ones(5)}
-    change_weights(folder, lambda tensors: tensors | heads)
-
-
-# how the folder is rewritten, and the file that must no longer be needed
-LAYOUTS = [
-    (lambda folder: write_shards(folder, "safetensors", save_file), True),
-    (lambda folder: write_shards(folder, "bin", torch.save), True),
-    (as_bin, True),
-    (as_old_bin, True),
-    (without_prefix, False),
-    (with_other_heads, False),
-    (as_santacoder, False),
-]
-
-
-@pytest.mark.parametrize("multi_query", [True, False])
-@pytest.mark.parametrize(("rewrite", "is_moved"), LAYOUTS)
-def test_every_layout_gives_the_same_model(checkpoint, multi_head_checkpoint, tmp_path, rewrite, is_moved, multi_query) -> None:
-    folder = Path(shutil.copytree(checkpoint if multi_query else multi_head_checkpoint, tmp_path / "model"))
-    wanted = logits_of(folder)
-    rewrite(folder)
-    if is_moved:
-        (folder / "model.safetensors").unlink()
-    assert torch.equal(logits_of(folder), wanted)
-    assert all(parameter.is_contiguous() for parameter in load(folder).parameters())  # transposed once, here
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -255,79 +147,6 @@ SPOILT = [
 def test_a_wrong_file_is_named_with_its_key(folder, change, message) -> None:
     change_weights(folder, change)
     with pytest.raises(CheckpointError, match=message):
-        load(folder)
-
-
-class Code:
-    """Pickled as a call, which a loader that trusts files would make."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("ran",)
-
-
-# what pytorch_model.bin holds, and what the error says
-PICKLES = [
-    ({"transformer.wte.weight": Code()}, r"pytorch_model\.bin: refused, for its pickle asks to run \S*mkdir"),
-    (torch.nn.Linear(2, 2), r"pytorch_model\.bin: refused, for its pickle asks to run torch\.nn\.modules\.linear\.Linear"),
-    ([torch.ones(2)], r"pytorch_model\.bin: holds a list, named tensors were expected"),
-    ({"step": 3}, r"pytorch_model\.bin: step is a int, a tensor was expected"),
-    ({"transformer.wpe.weight": torch.ones(3, 64)}, r"wpe\.weight has shape \[3, 64\], config\.json asks for \[512, 64\]"),
-    ({"transformer.wte.weight": torch.ones(8192, 64).char()}, r"wte\.weight is int8; float16, bfloat16 and float32 are"),
-    ({}, r"pytorch_model\.bin: lacks transformer\.h\.0\.attn\.c_attn\.bias of shape \[96\], .* \(40 tensors in all\)"),
-]
-
-
-@pytest.mark.parametrize("is_zip", [True, False])
-@pytest.mark.parametrize(("stored", "message"), PICKLES)
-def test_a_pickle_that_is_more_than_our_tensors_is_refused(folder, monkeypatch, tmp_path, stored, message, is_zip) -> None:
-    monkeypatch.chdir(tmp_path)
-    (folder / "model.safetensors").unlink()
-    torch.save(stored, folder / "pytorch_model.bin", _use_new_zipfile_serialization=is_zip)
-    with pytest.raises(CheckpointError, match=message):
-        load(folder)
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("is_zip", [True, False])
-@pytest.mark.parametrize("n_bytes", [0, 7, 1000, 100_000])
-def test_a_truncated_pickle_is_named(folder, n_bytes, is_zip) -> None:
-    path = folder / "pytorch_model.bin"
-    torch.save(tensors_of(folder), path, _use_new_zipfile_serialization=is_zip)
-    (folder / "model.safetensors").unlink()
-    path.write_bytes(path.read_bytes()[:n_bytes])
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: cannot be read as a PyTorch checkpoint"):
-        load(folder)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{}", r"index\.json: is not an index of shards"),
-        ("no", r"index\.json: is not an index of shards"),
-        ('{"weight_map": {"a": 1}}', r"index\.json: is not an index of shards"),
-        ('{"weight_map": {}}', r"index\.json: names no shard"),
-        ('{"weight_map": {"a": "gone.safetensors"}}', r"gone\.safetensors: cannot be read as safetensors"),
-        ('{"weight_map": {"a": "../../gone.bin"}}', r"model/gone\.bin: cannot be read as a PyTorch checkpoint"),
-    ],
-)
-def test_a_wrong_index_is_named(folder, text, message) -> None:
-    (folder / "model.safetensors.index.json").write_text(text, "utf-8")
-    with pytest.raises(CheckpointError, match=message):
-        load(folder)
-
-
-def test_half_of_an_attention_projection_is_named(folder) -> None:
-    as_santacoder(folder)
-    change_weights(folder, lambda tensors: {n: t for n, t in tensors.items() if n != "transformer.h.1.attn.q_attn.bias"})
-    with pytest.raises(CheckpointError, match=r"holds transformer\.h\.1\.attn\.kv_attn\.bias without its other half"):
-        load(folder)
-
-
-@pytest.mark.parametrize("n_bytes", [0, 7, 1000, 100_000])
-def test_a_truncated_file_is_named(folder, n_bytes) -> None:
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:n_bytes])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read as safetensors"):
         load(folder)
 
 
