@@ -78,6 +78,12 @@ class GPTBigCodeConfig:
         if self.add_cross_attention:
             raise CheckpointError("config: add_cross_attention is true, only decoders without cross-attention are understood")
 
+    def __getattr__(self, name: str) -> Any:
+        """The other names under which transformers knows a field."""
+        if name not in ALIASES:
+            raise AttributeError(f"GPTBigCodeConfig has no field {name!r}")
+        return getattr(self, ALIASES[name])
+
     @property
     def head_dim(self) -> int:
         """Size D of one head."""

@@ -174,6 +174,7 @@ def test_fields_of_other_runtimes_are_passed_over_and_aliases_understood(folder)
     change_config(folder, inference_runner=0, pad_key_length=True, summary_type="cls_index", torch_dtype="float16")
     assert GPTBigCodeConfig.from_pretrained(folder).n_embd == 64
     assert GPTBigCodeConfig.from_dict({"hidden_size": 32, "num_attention_heads": 2}).head_dim == 16
+    assert GPTBigCodeConfig(n_embd=32, n_head=2, n_layer=3).num_hidden_layers == 3
 
 
 def test_a_folder_without_a_model_says_what_one_holds(tmp_path) -> None:
