@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from engine.config import GPTBigCodeConfig
-from engine.heads import CausalLMOutput
+from engine.heads import HeadOutput
 from engine.kv_cache import CacheShape, KVCache
 
 
@@ -26,8 +26,8 @@ class CountingModel:
         shape = CacheShape(1, 1, 0, self.config.n_positions, torch.int8, self.device)
         return KVCache(replace(shape, head_dim=1))
 
-    def __call__(self, rows: torch.Tensor, *, kv_cache: KVCache, logits_to_keep: int, before_layer) -> CausalLMOutput:
+    def __call__(self, rows: torch.Tensor, *, kv_cache: KVCache, logits_to_keep: int, before_layer) -> HeadOutput:
         before_layer()
         kv_cache.reserve(rows.shape[1])
         kv_cache.commit(rows.shape[1])
-        return CausalLMOutput(self._logits.expand(1, logits_to_keep, -1))
+        return HeadOutput(self._logits.expand(1, logits_to_keep, -1))

@@ -93,6 +93,12 @@ def test_rows_are_full_and_positions_start_over(batches: Batches) -> None:
         assert int(row.positions.max()) == max(row.lengths) - 1
 
 
+def test_batches_grow_at_the_steps_given(batches: Batches) -> None:
+    options = BatchOptions(n_rows=1, row_tokens=128, n_positions=128, grow_at=(3, 5))
+    growing = Batches(batches.texts, batches.tokenizer, options)
+    assert [len(growing.batch(step)) for step in (0, 2, 3, 4, 5)] == [1, 1, 2, 2, 4]
+
+
 def test_a_batch_hangs_on_seed_and_step_alone(batches: Batches) -> None:
     streamed = batches.stream(5)
     first, second = next(streamed), next(streamed)
