@@ -38,10 +38,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """The size of a step's batch, and what is in it."""
+    """The size of a step's batch, and what is in it.
+
+    Rows double at each step of `grow_at`: the lower the loss, the more the gradient's noise costs, and the less it
+    gains to step often (McCandlish et al. 2018, arXiv:1812.06162).
+    """
 
     n_rows: int = 1
     row_tokens: int = 4096
+    grow_at: tuple[int, ...] = ()
     n_positions: int = 2048
     mix: Mix = field(default_factory=Mix)
     seed: int = 0
@@ -51,12 +56,13 @@ class Batches:
     """Makes the batch of any step; `stream` makes them one ahead, in a thread."""
 
     def __init__(self, texts: Texts, tokenizer: Tokenizer, options: BatchOptions) -> None:
-        self._texts, self._tokenizer, self._options = texts, tokenizer, options
+        self.texts, self.tokenizer, self._options = texts, tokenizer, options
 
     def batch(self, step: int) -> tuple[Row, ...]:
         """The rows of a step, whatever was made before."""
         rng = np.random.default_rng((self._options.seed, step))
-        return tuple(pack(self._samples(rng)) for _ in range(self._options.n_rows))
+        n_rows = self._options.n_rows * 2 ** sum(step >= grown for grown in self._options.grow_at)
+        return tuple(pack(self._samples(rng)) for _ in range(n_rows))
 
     def stream(self, step: int) -> Iterator[tuple[Row, ...]]:
         """The batches from a step on, each made while the one before is trained on."""
@@ -80,13 +86,13 @@ class Batches:
         return samples
 
     def _sample(self, kind: Kind, n_tokens: int, rng: np.random.Generator) -> list[int] | None:
-        texts = self._texts
+        texts = self.texts
         text = texts[texts.at(int(rng.integers(texts.n_bytes)))]
         offset = int(rng.integers(len(text)))
         if kind is Kind.TEXT:
-            return text_ids(text, offset, n_tokens, self._tokenizer)
+            return text_ids(text, offset, n_tokens, self.tokenizer)
         hole = draw_hole(text, offset, kind, n_tokens, rng)
-        return fim_ids(hole, self._options.mix.draw_order(rng), self._tokenizer)
+        return fim_ids(hole, self._options.mix.draw_order(rng), self.tokenizer)
 
 
 def pack(samples: list[list[int]]) -> Row:

@@ -19,6 +19,7 @@ _MAX_LINE_CHARS = 1000
 _MAX_MEAN_LINE_CHARS = 100
 _MIN_ALPHA = 0.3
 _MIN_DISTINCT_LINES = 0.35
+_MAX_LITERAL_LINES = 0.6  # a table of names or numbers, whatever the language around it
 
 _TEST_PATH = re.compile(
     r"(^|/)(tests?|_tests?|testsuite|test_data|benchmarks?)/|(^|/)(test_[^/]*|[^/]*_test|tests?|conftest)\.py$"
@@ -33,6 +34,7 @@ _GENERATED_HEAD = re.compile(
     r"do not (edit|modify)|not be edited|DO NOT CHANGE|created by generate|Coded? generated",
     re.IGNORECASE,
 )
+_LITERAL_LINE = re.compile(r"[\"'0-9({\[\-+.bruf]*[\"'0-9].*,\s*(#.*)?$|[-+0-9.,e\s]+$")
 _SECRET = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bsk-[A-Za-z0-9_-]{32,}|"
     r"\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}\b|\beyJ[A-Za-z0-9_-]{20,}\.eyJ|\bglpat-[A-Za-z0-9_-]{20}"
@@ -91,7 +93,9 @@ def _is_data(file: SourceFile) -> bool:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if letters < _MIN_ALPHA * min(len(text), 20_000) or not lines:
         return True
-    return len(lines) > 100 and len(set(lines)) < _MIN_DISTINCT_LINES * len(lines)
+    if len(lines) > 100 and len(set(lines)) < _MIN_DISTINCT_LINES * len(lines):
+        return True
+    return len(lines) > 40 and sum(_LITERAL_LINE.match(line) is not None for line in lines) > _MAX_LITERAL_LINES * len(lines)
 
 
 def _is_minified(file: SourceFile) -> bool:
