@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Order, Request, State, Status
+from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Finish, Order, Request, State, Status
 from engine.config import GPTBigCodeConfig
 from engine.fim import max_chars
 from engine.jobs import Forget, Job, JobQueue
@@ -45,7 +45,7 @@ class LocalEngine:
         self._queue.put(job)
         timer = None
         if request.deadline_ms is not None:
-            timer = loop.call_later(request.deadline_ms / 1000, self._queue.expire, job)
+            timer = loop.call_later(request.deadline_ms / 1000, self._queue.withdraw, job, Finish.DEADLINE)
         try:
             while True:
                 result = await results.get()
@@ -56,6 +56,7 @@ class LocalEngine:
                     return
         finally:
             job.cancel()
+            self._queue.withdraw(job, Finish.CANCELLED)
             if timer is not None:
                 timer.cancel()
 

@@ -174,7 +174,7 @@ class Connection:
     def _own(self, request: Request) -> Request:
         key = self._key(request.document)
         self._documents.add(key)
-        return replace(request, document=key)
+        return replace(request, document=key, window=self._name)
 
     def _key(self, document: str) -> str:
         return f"{self._name}/{document}"
