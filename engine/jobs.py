@@ -34,6 +34,7 @@ class Job:
     ready_s: float = 0.0
     received_s: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+    has_text: bool = False  # some of the answer has gone out
 
     @property
     def is_background(self) -> bool:
@@ -151,6 +152,15 @@ class JobQueue:
         for task in waiting:
             if isinstance(task, Job):
                 task.end_unstarted(Finish.CANCELLED)
+
+    def fail(self, error: EngineError) -> None:
+        """Closes the queue of a worker that has died: every job, the one that it ran included, ends with the error."""
+        with self._changed:
+            self._closed = True
+            jobs, self._waiting, self._running = self._jobs(), [], None
+        for job in jobs:
+            if job.emit is not None:
+                job.emit(error)
 
     @property
     def is_closed(self) -> bool:

@@ -21,6 +21,7 @@ from lsp_server.settings import Checked, Settings, SettingsError, apply, read_fi
 _ENGINE_COMMANDS = {
     "verify": ("compare our logits and greedy ids with transformers' on a model of yours", ("verify",)),
     "engine": ("look after the resident engine", ()),
+    "clean": ("end the resident engine and remove all that an uninstall leaves behind", ("clean",)),
     "models": ("look after the models on this machine", ("models",)),
 }
 
