@@ -43,3 +43,12 @@ def load(folder: Path, backend: type[EagerAttention] | type[SdpaAttention] = Sdp
     """Our model of a checkpoint, in float32 on the CPU."""
     config = GPTBigCodeConfig.from_pretrained(folder)
     return load_causal_lm(folder, dtype=torch.float32, device=torch.device("cpu"), attention=backend(config))
+
+
+@pytest.fixture
+def private_directories(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines of a test meet nobody else's."""
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        folder = tmp_path_factory.mktemp("xdg")
+        folder.chmod(0o700)
+        monkeypatch.setenv(name, str(folder))

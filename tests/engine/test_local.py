@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
-from engine.api import Chunk, EngineKind, EngineOptions, Request, State
+from engine.api import Chunk, EngineClosed, EngineError, EngineKind, EngineOptions, Finish, OutOfMemory, Request, State
 from engine.jobs import Job
-from engine.local import LocalEngine
+from engine.local import MAX_CRASHES, LocalEngine
 
 REQUEST = Request(document="d", prefix="def f(x):\n    return ", suffix="\n", max_tokens=4)
 LONG = replace(REQUEST, document="long", prefix="".join(f"x{n} = {n}\n" for n in range(100)))
@@ -47,3 +51,105 @@ async def test_a_prefetch_delays_a_request_by_one_layer_at_most(engine) -> None:
     await engine.prefetch(LONG)
     await answered.wait()
     assert layers[:6] == [*["long"] * 5, "d"]
+
+
+class Failing:
+    """Makes chosen forward passes of an engine fail, counted from now on."""
+
+    def __init__(self, engine: LocalEngine, error: BaseException, passes: set[int]) -> None:
+        self._n_passes = 0
+        self._error = error
+        self._passes = passes
+        engine.runtime.model.transformer.wte.register_forward_pre_hook(self._count)
+
+    def _count(self, *_: object) -> None:
+        self._n_passes += 1
+        if self._n_passes in self._passes:
+            raise self._error
+
+
+ALLOCATION_FAILURES = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 2"),
+]
+
+
+@pytest.mark.parametrize("error", ALLOCATION_FAILURES, ids=lambda error: type(error).__name__)
+async def test_out_of_memory_costs_the_caches_and_not_the_answer(engine, error) -> None:
+    before = [chunk.text for chunk in await answer(engine, REQUEST)]
+    await engine.forget(REQUEST.document)
+    await answer(engine, LONG)
+    Failing(engine, error, {1})
+    assert [chunk.text for chunk in await answer(engine, REQUEST)] == before
+    assert engine.runtime.decoder.pool.n_uncached("long", (0,)) == 1  # evicted
+
+
+async def test_out_of_memory_twice_is_an_error_that_status_explains_until_an_answer_comes(engine) -> None:
+    Failing(engine, MemoryError(), {1, 2})
+    with pytest.raises(OutOfMemory, match="take a smaller model or set a smaller budget"):
+        await answer(engine, REQUEST)
+    assert "out of memory" in (await engine.status()).detail
+    assert (await answer(engine, REQUEST))[-1].counters.finish is not Finish.ERROR
+    assert "out of memory" not in (await engine.status()).detail
+
+
+async def test_text_that_went_out_is_not_repeated_after_out_of_memory(engine) -> None:
+    Failing(engine, MemoryError(), {3})
+    chunks = []
+    with pytest.raises(OutOfMemory):
+        _ = [chunks.append(chunk) async for chunk in engine.complete(REQUEST)]
+    assert 1 <= len(chunks) <= 3
+    assert (await answer(engine, REQUEST))[-1].counters.finish is not Finish.ERROR
+
+
+async def test_one_failure_is_one_request_s_and_several_in_a_row_are_the_engine_s(engine) -> None:
+    for n in range(MAX_CRASHES):
+        assert (await engine.status()).state is State.READY
+        Failing(engine, RuntimeError(f"device lost {n}"), {1})
+        with pytest.raises(EngineError, match="device lost"):
+            await answer(engine, REQUEST)
+    while (status := await engine.status()).state is not State.ENGINE_DOWN:
+        await asyncio.sleep(0.01)
+    assert "3 requests in a row failed" in status.detail
+    with pytest.raises(EngineClosed, match="3 requests in a row"):
+        await answer(engine, REQUEST)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_worker_that_dies_takes_no_request_with_it_unanswered(engine) -> None:
+    Failing(engine, SystemExit(), {1})
+    both = await asyncio.gather(answer(engine, REQUEST), answer(engine, LONG), return_exceptions=True)
+    assert [type(each) for each in both] == [EngineClosed] * 2
+    assert (await engine.status()).state is State.ENGINE_DOWN
+
+
+def truncated(folder: Path) -> None:
+    os.truncate(folder / "model.safetensors", 100_000)
+
+
+def without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def damaged(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\xff" * 1000)
+
+
+def no_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [truncated, without_weights, damaged, no_config, no_tokenizer])
+async def test_a_checkpoint_that_cannot_be_read_is_named_and_ends_the_engine(checkpoint, tmp_path, damage) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    damage(folder)
+    engine = LocalEngine(EngineOptions(kind=EngineKind.IN_PROCESS, model=str(folder), n_threads=1))
+    with pytest.raises(EngineClosed, match=r"config|tokenizer|weights|safetensors"):
+        await answer(engine, REQUEST)
+    assert (await engine.status()).state is State.ENGINE_DOWN
+    await engine.aclose()
