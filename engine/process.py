@@ -125,6 +125,8 @@ class EngineProcess:
             await Connection(f"{next(self._names)}", self._engine, channel).run()
         except WireError as error:
             log.warning("a connection was closed: %s", error)
+        except asyncio.CancelledError:
+            pass  # by _part; asyncio's streams take a cancelled task for an error
         finally:
             del self._connections[task]
             self._watch_idleness()

@@ -7,7 +7,6 @@ arrival; nothing on the wire can name a class or run code.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import struct
@@ -159,10 +158,13 @@ class Channel(Generic[Received]):
     async def aclose(self) -> None:
         """Closes the connection; what the other side does not read in time is lost."""
         self._writer.close()
-        with contextlib.suppress(ConnectionError, TimeoutError):  # the other side was faster, or reads no more
+        try:
             async with asyncio.timeout(FLUSH_S):
                 await self._writer.wait_closed()
-        self.abort()
+        except (ConnectionError, TimeoutError):
+            pass  # the other side was faster, or reads no more
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """Cuts the connection: nothing more is sent or received."""
