@@ -35,6 +35,7 @@ class Job:
     received_s: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     has_text: bool = False  # some of the answer has gone out
+    is_forgotten: bool = False  # its document is closed: nothing is worth keeping for it
 
     @property
     def is_background(self) -> bool:
@@ -117,13 +118,18 @@ class JobQueue:
         job.end_unstarted(finish)
 
     def forget(self, document: str) -> None:
-        """Cancels the document's jobs and has its caches dropped."""
+        """Ends the document's jobs and has its caches dropped; nothing that comes of them may make new ones."""
         with self._changed:
-            for job in self._jobs():
-                if job.request.document == document:
-                    job.cancel()
+            ended = [job for job in self._jobs() if job.request.document == document]
+            for job in ended:
+                job.cancel()
+                job.is_forgotten = True
+            self._waiting = [task for task in self._waiting if task not in ended]
             self._waiting.append(Forget(document))
             self._changed.notify()
+            ended = [job for job in ended if job is not self._running]
+        for job in ended:
+            job.end_unstarted(Finish.CANCELLED)
 
     def get(self) -> Job | Forget | None:
         """Waits for the next thing to do: forgetting first, then requests, then background work. None once closed."""

@@ -168,7 +168,8 @@ class LocalEngine:
         for chunk in runtime.decoder.complete(job):
             if chunk.counters is not None:
                 self._status = replace(self._status, detail=runtime.placement.reason, last=chunk.counters)
-                self._queue.put(Job(replace(job.request, order=Order.AUTO), ready_s=time.monotonic() + REST_S))
+                if not job.is_forgotten:
+                    self._queue.put(Job(replace(job.request, order=Order.AUTO), ready_s=time.monotonic() + REST_S))
                 log.info("answered %s", " ".join(f"{name}={value}" for name, value in asdict(chunk.counters).items()))
             job.has_text = True
             job.emit(chunk)

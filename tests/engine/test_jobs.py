@@ -118,3 +118,20 @@ def test_closing_answers_everything_that_waits_and_whatever_comes_later() -> Non
     assert queue.get() is None
     assert running.cancelled
     assert asker.answers == {"waiting": Finish.CANCELLED, "late": Finish.CANCELLED}
+
+
+def test_forgetting_a_document_ends_what_waits_for_it() -> None:
+    queue, asker = JobQueue(), Asker()
+    running, waiting, other = asker.job("a"), asker.job("b"), asker.job("c")
+    queue.put(running)
+    queue.get()
+    for job in (waiting, background("b"), background("a"), other):
+        queue.put(job)
+    queue.forget("a")
+    queue.forget("b")
+    assert running.cancelled
+    assert running.is_forgotten
+    assert asker.answers == {"b": Finish.CANCELLED}
+    assert [queue.get() for _ in range(3)] == [Forget("b"), Forget("a"), other]
+    queue.close()
+    assert queue.get() is None

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 
 from engine.api import Chunk, EngineClosed, EngineError, EngineKind, EngineOptions, Finish, OutOfMemory, Request, State
 from engine.jobs import Job
-from engine.local import MAX_CRASHES, LocalEngine
+from engine.local import MAX_CRASHES, REST_S, LocalEngine
 
 REQUEST = Request(document="d", prefix="def f(x):\n    return ", suffix="\n", max_tokens=4)
 LONG = replace(REQUEST, document="long", prefix="".join(f"x{n} = {n}\n" for n in range(100)))
@@ -51,6 +52,18 @@ async def test_a_prefetch_delays_a_request_by_one_layer_at_most(engine) -> None:
     await engine.prefetch(LONG)
     await answered.wait()
     assert layers[:6] == [*["long"] * 5, "d"]
+
+
+async def test_of_a_document_that_was_closed_while_it_was_worked_on_nothing_stays(engine) -> None:
+    for n in range(20):
+        request = replace(REQUEST, document=f"d{n}")
+        await engine.prefetch(request)
+        async with aclosing(engine.complete(request)) as chunks:
+            await anext(chunks)
+        await engine.forget(f"d{n}")
+    await asyncio.sleep(2 * REST_S)  # what would come back, comes then
+    await answer(engine, replace(REQUEST, document="last"))
+    assert list(engine.runtime.decoder.pool._documents) == ["last"]
 
 
 class Failing:
