@@ -28,7 +28,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="The resident
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 app.add_typer(models, name="models")
 
-Model = Annotated[str, typer.Option(help="A folder, a downloaded hub name, or 'shipped'.")]
+Model = Annotated[str | None, typer.Option(help="A folder, a downloaded hub name, or 'shipped'.")]
+Settings = Annotated[str, typer.Option(hidden=True)]  # JSON of EngineOptions: what the user's file says
 
 
 @app.command(hidden=True)
@@ -64,41 +65,46 @@ def _log_to(place: Rendezvous) -> None:
 
 
 @app.command()
-def start(model: Model = "shipped") -> None:
+def start(model: Model = None, settings: Settings = "{}") -> None:
     """Starts the resident engine where it does not run, and waits until it has loaded."""
+    options = msgspec.json.decode(settings, type=EngineOptions)
 
     async def ask() -> Status:
-        engine = ResidentEngine(EngineOptions(model=model))
+        engine = ResidentEngine(options if model is None else replace(options, model=model))
         with _console.status("loading") as line:
             while (status := await engine.status()).state in (State.LOADING, State.WARMING):
-                line.update(f"{status.state} {status.progress or 1:.0%}")
+                line.update(status.state if status.progress is None else f"{status.state} {status.progress:.0%}")
                 await asyncio.sleep(PROGRESS_S)
         await engine.aclose()
         return status
 
-    _show(asyncio.run(ask()))
+    status = asyncio.run(ask())
+    _show(status)
+    if status.state is State.ENGINE_DOWN:
+        raise typer.Exit(1)
 
 
 @app.command()
-def status() -> None:
-    """Prints what the resident engines are and do; starts none."""
-    for resident in _residents():
+def status(model: Model = None) -> None:
+    """Prints what the resident engines are and do, all of them or a model's; starts none."""
+    for resident in _residents(model):
         _console.print(f"process      {resident.pid}", highlight=False)
         _show(asyncio.run(resident.status()))
 
 
 @app.command()
-def stop() -> None:
-    """Ends the resident engines; the next request of an editor starts its own again."""
-    for resident in _residents():
+def stop(model: Model = None) -> None:
+    """Ends the resident engines, all of them or a model's; the next request of an editor starts its own again."""
+    for resident in _residents(model):
         resident.stop()
         _console.print(f"the engine of process {resident.pid} has stopped", highlight=False)
 
 
 @app.command()
-def logs(lines: int = 50) -> None:
-    """Prints the end of the log that was written last."""
-    files = sorted(state_directory().glob("*.log"), key=lambda path: path.stat().st_mtime)
+def logs(model: Model = None, lines: int = 50) -> None:
+    """Prints the end of the log that was written last, or of a model's."""
+    pattern = "*.log" if model is None else rendezvous(EngineOptions(model=model)).log.name
+    files = sorted(state_directory().glob(pattern), key=lambda path: path.stat().st_mtime)
     text = files[-1].read_text("utf-8", "replace") if files else ""
     _console.print("\n".join(text.splitlines()[-lines:]) or "there is no log", highlight=False, markup=False)
 
@@ -110,8 +116,9 @@ def clean() -> None:
         _console.print(f"removed {removed}", highlight=False, soft_wrap=True)
 
 
-def _residents() -> list[caretaker.Resident]:
-    found = caretaker.residents()
+def _residents(model: str | None) -> list[caretaker.Resident]:
+    locks = None if model is None else {rendezvous(EngineOptions(model=model)).lock}
+    found = [each for each in caretaker.residents() if locks is None or each.lock in locks]
     if not found:
         _console.print("no engine runs")
     return found
