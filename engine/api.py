@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -229,6 +230,8 @@ def open_engine(options: EngineOptions) -> Engine:
     """
     match options.kind:
         case EngineKind.RESIDENT:
+            if sys.platform == "win32":
+                raise EngineError('the resident engine needs Unix sockets; set engine = "in-process"')
             from engine.client import ResidentEngine
 
             return ResidentEngine(options)

@@ -8,11 +8,11 @@ holds a lock beside the socket as long as it lives; whoever holds it may remove 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import os
 import stat
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,9 @@ import platformdirs
 
 from engine.api import EngineError, EngineOptions
 from engine.model_files import folder_digest, model_folder
+
+if sys.platform != "win32":  # where there is no resident engine, but this can be imported
+    import fcntl
 
 
 @dataclass(frozen=True, slots=True)

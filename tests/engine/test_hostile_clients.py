@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -16,7 +18,7 @@ import msgspec
 import pytest
 
 from engine import process as engine_process
-from engine.api import EngineError, Request
+from engine.api import EngineError, Finish, Request
 from engine.link import Link
 from engine.process import MAX_COMPLETIONS, Connection, EngineProcess
 from engine.rendezvous import package_version
@@ -38,6 +40,7 @@ from engine.wire import (
 )
 from tests.engine.residents import ANSWER, REQUEST
 
+ROOT = Path(__file__).parents[2]
 N_FUZZED = 100_000
 MESSAGES = [
     Hello("0"),
@@ -254,3 +257,33 @@ async def test_a_process_whose_socket_was_taken_over_ends_and_leaves_the_new_one
     async with serving(path):
         await old
         assert await is_answered(path)
+
+
+async def test_a_clock_that_jumps_moves_no_deadline_and_no_idle_exit(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "engine.sock"
+    task = asyncio.create_task(EngineProcess(engine(), idle_exit_s=60).serve(path))
+    while not path.exists():
+        await asyncio.sleep(0.001)
+    now_s = time.time()
+    for days in (-1000, 1000):
+        monkeypatch.setattr(time, "time", lambda days=days: now_s + days * 86_400)
+        monkeypatch.setattr(time, "time_ns", lambda days=days: int((now_s + days * 86_400) * 1e9))
+        channel, _, writer = await greeted(path)
+        channel.send(Complete(1, replace(REQUEST, deadline_ms=60_000)))
+        while isinstance(message := await channel.receive(), Answer) and message.chunk.counters is None:
+            pass
+        assert message.chunk.counters.finish is Finish.END_OF_TEXT
+        writer.close()
+        await asyncio.sleep(0.01)
+        assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("package", ["engine", "lsp_server"])
+def test_nothing_reads_the_clock_on_the_wall(package) -> None:
+    """What it is read for would jump with it; logging alone may stamp its lines. Training is no part of a session."""
+    sources = [path for path in (ROOT / package).rglob("*.py") if "training" not in path.parts]
+    wall = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\b|\bfrom time import\b")
+    assert sources
+    assert [path.name for path in sources if wall.search(path.read_text("utf-8"))] == []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import EngineClosed, EngineOptions, Request
+from engine.api import EngineClosed, EngineOptions, Request, State
 from engine.client import ResidentEngine
 from engine.link import Link
 from engine.process import EngineProcess
@@ -116,6 +116,15 @@ def test_only_one_holds_the_lock(tmp_path) -> None:
     assert take_lock(tmp_path / "lock") is not None
 
 
+async def loading(link: Link) -> list[float]:
+    """The shares of the weights that a server is told of until the engine is ready."""
+    shares = []
+    while (status := await link.status()).state is not State.READY:
+        shares += [] if status.progress is None else [status.progress]
+        await asyncio.sleep(0.01)
+    return shares
+
+
 async def test_ten_servers_at_once_start_one_engine_which_leaves_when_nobody_is_there(checkpoint) -> None:
     options = EngineOptions(model=str(checkpoint), idle_exit_s=1.0, n_threads=1)
     links = await asyncio.gather(*(connect_or_start(options) for _ in range(10)))
@@ -125,6 +134,9 @@ async def test_ten_servers_at_once_start_one_engine_which_leaves_when_nobody_is_
     assert os.getsid(pid) == pid  # its own session: closing an editor does not end it
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null", str(place.log)}
+    for shares in await asyncio.gather(*(loading(link) for link in links)):
+        assert shares  # every server that waits sees it load
+        assert shares == sorted(shares)
     for link in links:
         await link.aclose()
     await has_ended(pid)
