@@ -6,6 +6,7 @@ import asyncio
 import logging
 import logging.handlers
 import os
+from dataclasses import replace
 from typing import Annotated
 
 import msgspec
@@ -13,20 +14,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from engine.api import EngineError, EngineOptions
+from engine import caretaker
+from engine.api import EngineError, EngineKind, EngineOptions, State, Status, open_engine
 from engine.client import ResidentEngine
-from engine.local import LocalEngine
 from engine.model_files import HUB_FILES, model_folder
 from engine.process import EngineProcess
-from engine.rendezvous import Rendezvous, rendezvous, take_lock
+from engine.rendezvous import Rendezvous, rendezvous, sign, state_directory, take_lock
 
 LOG_BYTES = 1 << 20  # per file, one old one is kept
+PROGRESS_S = 0.1  # between looks at an engine that loads
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The resident engine.")
 models = typer.Typer(no_args_is_help=True, help="Models on this machine.")
 app.add_typer(models, name="models")
 
-Model = Annotated[str, typer.Option(help="A folder, a downloaded hub name, or 'shipped'.")]
+Model = Annotated[str | None, typer.Option(help="A folder, a downloaded hub name, or 'shipped'.")]
+Settings = Annotated[str, typer.Option(hidden=True)]  # JSON of EngineOptions: what the user's file says
 
 
 @app.command(hidden=True)
@@ -41,58 +44,89 @@ def serve(options_json: str) -> None:
     # soon as something else wants the cores (measured, 8M parameters, two cores beside a build).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with lock:
+        sign(lock)
         _log_to(place)
         asyncio.run(_serve(options, place))
 
 
 async def _serve(options: EngineOptions, place: Rendezvous) -> None:
-    await EngineProcess(LocalEngine(options), options.idle_exit_s).serve(place.socket)
+    kind = EngineKind.IN_PROCESS if options.kind is EngineKind.RESIDENT else options.kind  # seen from this process
+    await EngineProcess(open_engine(replace(options, kind=kind)), options.idle_exit_s).serve(place.socket)
 
 
 def _log_to(place: Rendezvous) -> None:
-    handler = logging.handlers.RotatingFileHandler(place.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    handler: logging.Handler
+    try:
+        handler = logging.handlers.RotatingFileHandler(place.log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    except OSError:
+        handler = logging.NullHandler()  # a full disk costs the log, not the engine
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 @app.command()
-def status(model: Model = "shipped") -> None:
-    """Prints what the resident engine is and does; starts it where none runs."""
+def start(model: Model = None, settings: Settings = "{}") -> None:
+    """Starts the resident engine where it does not run, and waits until it has loaded."""
+    options = msgspec.json.decode(settings, type=EngineOptions)
 
-    async def ask() -> None:
-        engine = ResidentEngine(EngineOptions(model=model))
-        for name, value in msgspec.to_builtins(await engine.status()).items():
-            _console.print(f"{name:12} {value}", highlight=False)
+    async def ask() -> Status:
+        engine = ResidentEngine(options if model is None else replace(options, model=model))
+        with _console.status("loading") as line:
+            while (status := await engine.status()).state in (State.LOADING, State.WARMING):
+                line.update(status.state if status.progress is None else f"{status.state} {status.progress:.0%}")
+                await asyncio.sleep(PROGRESS_S)
         await engine.aclose()
+        return status
 
-    asyncio.run(ask())
+    status = asyncio.run(ask())
+    _show(status)
+    if status.state is State.ENGINE_DOWN:
+        raise typer.Exit(1)
 
 
 @app.command()
-def stop(model: Model = "shipped") -> None:
-    """Ends the resident engine; the next request of an editor starts it again."""
-    options = EngineOptions(model=model)
-    lock = take_lock(rendezvous(options).lock)
-    if lock is not None:
-        lock.close()
+def status(model: Model = None) -> None:
+    """Prints what the resident engines are and do, all of them or a model's; starts none."""
+    for resident in _residents(model):
+        _console.print(f"process      {resident.pid}", highlight=False)
+        _show(asyncio.run(resident.status()))
+
+
+@app.command()
+def stop(model: Model = None) -> None:
+    """Ends the resident engines, all of them or a model's; the next request of an editor starts its own again."""
+    for resident in _residents(model):
+        resident.stop()
+        _console.print(f"the engine of process {resident.pid} has stopped", highlight=False)
+
+
+@app.command()
+def logs(model: Model = None, lines: int = 50) -> None:
+    """Prints the end of the log that was written last, or of a model's."""
+    pattern = "*.log" if model is None else rendezvous(EngineOptions(model=model)).log.name
+    files = sorted(state_directory().glob(pattern), key=lambda path: path.stat().st_mtime)
+    text = files[-1].read_text("utf-8", "replace") if files else ""
+    _console.print("\n".join(text.splitlines()[-lines:]) or "there is no log", highlight=False, markup=False)
+
+
+@app.command()
+def clean() -> None:
+    """Ends the resident engines and removes what they left: all that is not the package, your settings or a model."""
+    for removed in caretaker.clean():
+        _console.print(f"removed {removed}", highlight=False, soft_wrap=True)
+
+
+def _residents(model: str | None) -> list[caretaker.Resident]:
+    locks = None if model is None else {rendezvous(EngineOptions(model=model)).lock}
+    found = [each for each in caretaker.residents() if locks is None or each.lock in locks]
+    if not found:
         _console.print("no engine runs")
-        return
-
-    async def ask() -> None:
-        engine = ResidentEngine(options)
-        await engine.stop_engine()
-        await engine.aclose()
-
-    asyncio.run(ask())
-    _console.print("the engine has stopped")
+    return found
 
 
-@app.command()
-def logs(model: Model = "shipped", lines: int = 50) -> None:
-    """Prints the end of the engine's log."""
-    log = rendezvous(EngineOptions(model=model)).log
-    text = log.read_text("utf-8", "replace") if log.exists() else ""
-    _console.print("\n".join(text.splitlines()[-lines:]) or f"{log} is empty", highlight=False, markup=False)
+def _show(status: Status) -> None:
+    for name, value in msgspec.to_builtins(status).items():
+        _console.print(f"{name:12} {value}", highlight=False, markup=False)
 
 
 @app.command()

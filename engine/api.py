@@ -6,7 +6,9 @@ importing it costs nothing and pulls in neither torch nor a socket.
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -64,7 +66,8 @@ class State(StrEnum):
 class Request:
     """One completion to compute: the text around the cursor and the limits on the answer.
 
-    `document` is an opaque key that keeps one document's caches together. `prefix` and `suffix` are already cut to
+    `document` is an opaque key that keeps one document's caches together; windows, another such key, take turns, and the
+    resident engine gives each connection its own. `prefix` and `suffix` are already cut to
     windows, together at most `Status.max_chars` code points; lone surrogates in them become U+FFFD. `max_tokens` bounds
     each of the `n` alternatives, `deadline_ms` runs from the engine's receipt. Temperature 0 is greedy.
     """
@@ -78,6 +81,7 @@ class Request:
     deadline_ms: float | None = None
     temperature: float = 0.0
     order: Order = Order.AUTO
+    window: str = ""
 
     def __post_init__(self) -> None:
         for name in ("prefix", "suffix"):
@@ -86,8 +90,10 @@ class Request:
                 object.__setattr__(self, name, _LONE_SURROGATE.sub("\ufffd", text))
         if self.max_tokens < 1 or self.n < 1:
             raise ValueError(f"max_tokens and n must be at least 1, got {self.max_tokens} and {self.n}")
-        if self.temperature < 0:
+        if not 0 <= self.temperature < math.inf:  # which a NaN is not
             raise ValueError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
+        if self.deadline_ms is not None and math.isnan(self.deadline_ms):
+            raise ValueError("deadline_ms must be a number or None, got nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +230,8 @@ def open_engine(options: EngineOptions) -> Engine:
     """
     match options.kind:
         case EngineKind.RESIDENT:
+            if sys.platform == "win32":
+                raise EngineError('the resident engine needs Unix sockets; set engine = "in-process"')
             from engine.client import ResidentEngine
 
             return ResidentEngine(options)

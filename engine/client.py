@@ -9,24 +9,22 @@ from collections.abc import AsyncGenerator
 
 from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Request, State, Status
 from engine.link import Link
-from engine.starter import connect_or_start
+from engine.starter import connect, connect_or_start
 from engine.wire import (
     ERRORS,
     Answer,
-    AskStatus,
     Cancel,
     Complete,
     Failure,
     ForgetDocument,
     Prefetch,
-    Shutdown,
-    TellStatus,
     ToServer,
 )
 
 log = logging.getLogger(__name__)
 
 MAX_PAUSE_S = 60.0  # between starts of an engine that keeps dying
+MAX_FAILURES = 10  # in a row: from then on it takes a person to start it
 
 
 class ResidentEngine:
@@ -35,8 +33,9 @@ class ResidentEngine:
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
         self._link: Link | None = None
-        self._connecting = asyncio.Lock()
+        self._connecting: asyncio.Task[Link | EngineError] | None = None
         self._n_failures = 0  # since the last answer
+        self._reason = ""  # of the last one
         self._not_before_s = 0.0
         self._closed = False
 
@@ -47,7 +46,7 @@ class ResidentEngine:
             link.send(Complete(message_id, request))
             try:
                 while True:
-                    chunk = _chunk_of(await replies.get())
+                    chunk = _chunk_of(await replies.get(), link)
                     self._n_failures = 0
                     yield chunk
                     if chunk.counters is not None:
@@ -72,64 +71,71 @@ class ResidentEngine:
     async def status(self) -> Status:
         """The engine's own status, or `engine_down` with the reason."""
         try:
-            link = await self._connect()
+            return await (await self._connect()).status()
         except EngineError as error:
-            return self._down(str(error))
-        with link.expect() as (message_id, replies):
-            link.send(AskStatus(message_id))
-            reply = await replies.get()
-        return reply.status if isinstance(reply, TellStatus) else self._down("the connection to the engine was lost")
-
-    async def stop_engine(self) -> None:
-        """Ends the engine process, for every window, and waits until it has gone.
-
-        Raises: EngineError where there is none to reach.
-        """
-        link = await self._connect()
-        link.on_lost = lambda: None  # that is what was asked for
-        with link.expect() as (_, replies):
-            link.send(Shutdown())
-            await replies.get()
+            return Status(state=State.ENGINE_DOWN, model=self._options.model, detail=str(error))
 
     async def aclose(self) -> None:
         """Closes the connection; the engine lives on for others until its idle time ends."""
         self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
         if self._link is not None:
             await self._link.aclose()
 
     async def _connect(self) -> Link:
-        """The live link, made anew where it was lost; an engine that keeps dying is started ever more rarely."""
-        async with self._connecting:
-            if self._closed:
-                raise EngineClosed("this engine was closed")
-            if self._link is not None and self._link.is_alive:
-                return self._link
-            wait_s = self._not_before_s - time.monotonic()
-            if wait_s > 0:
-                raise EngineClosed(f"the engine failed {self._n_failures} times; it is started again in {wait_s:.0f} s")
-            try:
-                self._link = await connect_or_start(self._options)
-            except EngineError as error:
-                self._note_failure(str(error))
-                raise
-            self._link.on_lost = lambda: self._note_failure("the connection was lost")
+        """The live link, made anew where it was lost.
+
+        In a task of its own, which all callers wait for: one whose deadline comes must not leave a start half done, for
+        the next would start another process.
+        """
+        if self._closed:
+            raise EngineClosed("this engine was closed")
+        if self._link is not None and self._link.is_alive:
             return self._link
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._open_link())
+        link = await asyncio.shield(self._connecting)
+        if isinstance(link, EngineError):
+            raise link
+        return link
+
+    async def _open_link(self) -> Link | EngineError:
+        """Connects. An engine that keeps dying is started ever more rarely, but one that another window started is met."""
+        why_not = self._why_not_started()
+        try:
+            link = await (connect_or_start(self._options) if why_not is None else connect(self._options))
+        except EngineError as error:
+            if why_not is None:
+                self._note_failure(str(error))
+            return error
+        if link is None:
+            return EngineClosed(f"the engine is down: {self._reason}; {why_not}")
+        link.on_lost = self._note_failure
+        self._link = link
+        return link
+
+    def _why_not_started(self) -> str | None:
+        """When the engine is started again, in words; None where that is now."""
+        if self._n_failures >= MAX_FAILURES:
+            return f"after {self._n_failures} failures only `midfill engine start` starts it again"
+        wait_s = self._not_before_s - time.monotonic()
+        return f"it is started again in {wait_s:.0f} s" if wait_s > 0 else None
 
     def _note_failure(self, reason: str) -> None:
         self._n_failures += 1
+        self._reason = reason
         pause_s = min(2.0 ** (self._n_failures - 2), MAX_PAUSE_S) if self._n_failures > 1 else 0.0  # at once, 1 s, 2 s, …
         self._not_before_s = time.monotonic() + pause_s
-        log.warning("engine down: %s; next start in %.0f s at the earliest", reason, pause_s)
-
-    def _down(self, reason: str) -> Status:
-        return Status(state=State.ENGINE_DOWN, model=self._options.model, detail=reason)
+        log.warning("engine down: %s; %s", reason, self._why_not_started() or "the next request starts it again")
 
 
-def _chunk_of(reply: ToServer | None) -> Chunk:
+def _chunk_of(reply: ToServer | None, link: Link) -> Chunk:
     match reply:
         case Answer():
             return reply.chunk
         case Failure():
             raise ERRORS.get(reply.kind, EngineError)(reply.message)
         case _:
-            raise EngineClosed("the connection to the engine was lost")
+            raise EngineClosed(link.reason)

@@ -1,4 +1,8 @@
-"""The engine's queue: one worker, newest request per document, background work only while nobody waits."""
+"""The engine's queue: one worker, fair between editor windows, background work only while nobody waits.
+
+Windows take turns: the one that was served longest ago comes next, with its newest request. Of each document only the
+newest request counts.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ class Job:
     ready_s: float = 0.0
     received_s: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+    has_text: bool = False  # some of the answer has gone out
+    is_forgotten: bool = False  # its document is closed: nothing is worth keeping for it
 
     @property
     def is_background(self) -> bool:
@@ -75,54 +81,68 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: list[Job | Forget] = []
+        self._waiting: list[Job | Forget] = []  # the oldest first
         self._running: Job | None = None
+        self._turns: dict[str, int] = {}  # by window: when it was served last, counted in jobs
+        self._n_served = 0
         self._closed = False
 
     def put(self, job: Job) -> None:
-        """Adds a job. It replaces an older one of its kind for its document, and stops a running background job."""
-        with self._changed:
-            if self._closed:
-                job.end_unstarted(Finish.CANCELLED)
-                return
-            older = [
-                j for j in self._jobs() if j.request.document == job.request.document and j.is_background == job.is_background
-            ]
-            for superseded in older:
-                superseded.cancel()
-            self._waiting = [task for task in self._waiting if task not in older or not job.is_background]
-            if self._running is not None and self._running.is_background and not job.is_background:
-                self._running.cancel()
-            self._waiting.append(job)
-            self._changed.notify()
+        """Adds a job. It ends an older one of its kind for its document, and stops a running background job.
 
-    def expire(self, job: Job) -> None:
-        """Answers a job that still waits when its deadline comes; the worker looks after one that runs."""
+        A background job of another document that is stopped waits again; what it did so far stays cached.
+        """
+        with self._changed:
+            ended = [job] if self._closed else [each for each in self._jobs() if _is_superseded(each, job)]
+            for each in ended:
+                each.cancel()
+            self._waiting = [task for task in self._waiting if task not in ended]
+            if not self._closed:
+                running = self._running
+                if running is not None and running.is_background and not running.cancelled and not job.is_background:
+                    running.cancel()
+                    if running.request.document != job.request.document:
+                        self._waiting.append(Job(running.request, ready_s=running.ready_s))
+                self._waiting.append(job)
+                self._changed.notify()
+            ended = [each for each in ended if each is not self._running]  # that one is the worker's to end
+        for each in ended:
+            each.end_unstarted(Finish.CANCELLED)
+
+    def withdraw(self, job: Job, finish: Finish) -> None:
+        """Answers a job that still waits; one that runs is the worker's to end."""
         with self._changed:
             if job not in self._waiting:
                 return
             self._waiting.remove(job)
-        job.end_unstarted(Finish.DEADLINE)
+        job.end_unstarted(finish)
 
     def forget(self, document: str) -> None:
-        """Cancels the document's jobs and has its caches dropped."""
+        """Ends the document's jobs and has its caches dropped; nothing that comes of them may make new ones."""
         with self._changed:
-            for job in self._jobs():
-                if job.request.document == document:
-                    job.cancel()
+            ended = [job for job in self._jobs() if job.request.document == document]
+            for job in ended:
+                job.cancel()
+                job.is_forgotten = True
+            self._waiting = [task for task in self._waiting if task not in ended]
             self._waiting.append(Forget(document))
             self._changed.notify()
+            ended = [job for job in ended if job is not self._running]
+        for job in ended:
+            job.end_unstarted(Finish.CANCELLED)
 
     def get(self) -> Job | Forget | None:
         """Waits for the next thing to do: forgetting first, then requests, then background work. None once closed."""
         with self._changed:
             self._running = None
             while not self._closed:
-                task = min(self._waiting, key=_urgency, default=None)
+                task = self._next()
                 wait_s = task.ready_s - time.monotonic() if isinstance(task, Job) else 0.0
                 if task is not None and wait_s <= 0:
                     self._waiting.remove(task)
                     self._running = task if isinstance(task, Job) else None
+                    if self._running is not None:
+                        self._note_turn(self._running)
                     return task
                 self._changed.wait(wait_s if task is not None else None)
             return None
@@ -139,6 +159,15 @@ class JobQueue:
             if isinstance(task, Job):
                 task.end_unstarted(Finish.CANCELLED)
 
+    def fail(self, error: EngineError) -> None:
+        """Closes the queue of a worker that has died: every job, the one that it ran included, ends with the error."""
+        with self._changed:
+            self._closed = True
+            jobs, self._waiting, self._running = self._jobs(), [], None
+        for job in jobs:
+            if job.emit is not None:
+                job.emit(error)
+
     @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
@@ -154,8 +183,24 @@ class JobQueue:
         waiting = [task for task in self._waiting if isinstance(task, Job)]
         return waiting if self._running is None else [*waiting, self._running]
 
+    def _next(self) -> Job | Forget | None:
+        """What is most urgent, the window served longest ago first; of what is equally urgent, the newest."""
+        now_s = time.monotonic()
 
-def _urgency(task: Job | Forget) -> tuple[int, float]:
-    if isinstance(task, Forget):
-        return 0, 0.0
-    return (2 if task.is_background else 1), task.ready_s
+        def urgency(task: Job | Forget) -> tuple[int, float, int]:
+            if isinstance(task, Forget):
+                return 0, 0.0, 0
+            return 1 + task.is_background, max(task.ready_s, now_s), self._turns.get(task.request.window, 0)
+
+        return min(reversed(self._waiting), key=urgency, default=None)
+
+    def _note_turn(self, job: Job) -> None:
+        """Puts the job's window last in the row; windows without anything that waits are not kept in it."""
+        self._n_served += 1
+        in_row = {each.request.window for each in self._jobs()}
+        self._turns = {window: turn for window, turn in self._turns.items() if window in in_row}
+        self._turns[job.request.window] = self._n_served
+
+
+def _is_superseded(older: Job, newer: Job) -> bool:
+    return older.request.document == newer.request.document and older.is_background == newer.is_background

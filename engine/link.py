@@ -4,55 +4,75 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.api import EngineClosed
+from engine.api import EngineClosed, Status
 from engine.rendezvous import package_version
-from engine.wire import Channel, Hello, ToEngine, ToServer, WireError
-
-log = logging.getLogger(__name__)
+from engine.wire import AskStatus, Channel, Farewell, Hello, TellStatus, ToEngine, ToServer, WireError
 
 Replies = asyncio.Queue[ToServer | None]  # None: the connection is lost, nothing more will come
 
 
 class Link:
-    """A greeted connection. `on_lost` is called once if the engine goes away by itself."""
+    """A greeted connection. `on_lost` is called once, with the reason, if the engine goes away by itself."""
 
     def __init__(self, channel: Channel[ToServer]) -> None:
         self._channel = channel
         self._waiting: dict[int, Replies] = {}
         self._ids = itertools.count(1)
         self.is_alive = True
-        self.on_lost: Callable[[], None] = lambda: None
+        self.reason = "the connection to the engine was lost"  # unless the engine says better
+        self.on_lost: Callable[[str], None] = lambda reason: None
         self._reader = asyncio.create_task(self._read())
 
     @classmethod
     async def open(cls, path: Path) -> Link:
         """Connects to the socket and exchanges greetings.
 
-        Raises: OSError where nobody listens, or the engine dies just now; EngineClosed where another version listens.
+        Raises: OSError where nobody listens, or the engine dies just now; EngineClosed where another version or another
+        user listens.
         """
         channel: Channel[ToServer] = Channel(*await asyncio.open_unix_connection(path), ToServer)
-        channel.send(Hello(package_version()))
         try:
+            if not channel.is_same_user:
+                raise EngineClosed(f"{path}: another user listens there")
+            channel.send(Hello(package_version()))
             hello = await channel.receive()
-        except WireError as error:
-            log.warning("no greeting: %s", error)
-        else:
             if hello is None:
                 raise ConnectionResetError(f"{path}: closed without a greeting")
-            if isinstance(hello, Hello) and hello.version == package_version():
-                return cls(channel)
-        await channel.aclose()
-        raise EngineClosed(f"the engine at {path} is not of version {package_version()}; `midfill engine stop` ends it")
+            if not isinstance(hello, Hello) or hello.version != package_version():
+                raise WireError(f"its greeting was {hello!r}")
+        except WireError as error:
+            channel.abort()
+            message = f"the engine at {path} is not of version {package_version()}; `midfill engine stop` ends it: {error}"
+            raise EngineClosed(message) from error
+        except BaseException:
+            channel.abort()
+            raise
+        return cls(channel)
+
+    async def status(self) -> Status:
+        """What the engine says of itself.
+
+        Raises: EngineClosed where the connection is lost before it has.
+        """
+        with self.expect() as (message_id, replies):
+            self.send(AskStatus(message_id))
+            reply = await replies.get()
+        if not isinstance(reply, TellStatus):
+            raise EngineClosed(self.reason)
+        return reply.status
 
     def send(self, message: ToEngine) -> None:
-        """Sends the message; on a lost connection it goes nowhere."""
+        """Sends the message; on a lost connection it goes nowhere, and one to an engine that no longer reads is given up."""
         if self.is_alive:
-            self._channel.send(message)
+            try:
+                self._channel.send(message)
+            except WireError as error:
+                self.reason = str(error)
+                self._channel.abort()
 
     @contextmanager
     def expect(self) -> Iterator[tuple[int, Replies]]:
@@ -68,7 +88,7 @@ class Link:
 
     async def aclose(self) -> None:
         """Closes the connection; who still waits hears that it is lost."""
-        self.on_lost = lambda: None
+        self.on_lost = lambda reason: None
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
@@ -77,13 +97,15 @@ class Link:
             while (message := await self._channel.receive()) is not None:
                 if isinstance(message, Hello):
                     raise WireError("a second greeting came")
-                if message.id in self._waiting:  # else its reader has gone, and these are the last chunks on their way
+                if isinstance(message, Farewell):
+                    self.reason = message.reason
+                elif message.id in self._waiting:  # else its reader has gone, and these are the last chunks on their way
                     self._waiting[message.id].put_nowait(message)
         except WireError as error:
-            log.warning("the connection to the engine is cut: %s", error)
+            self.reason = f"the connection to the engine is cut: {error}"
         finally:
             self.is_alive = False
             for replies in self._waiting.values():
                 replies.put_nowait(None)
-            self.on_lost()
+            self.on_lost(self.reason)
             await self._channel.aclose()

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Order, Request, State, Status
+from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Finish, Order, OutOfMemory, Request, State, Status
 from engine.config import GPTBigCodeConfig
 from engine.fim import max_chars
 from engine.jobs import Forget, Job, JobQueue
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLOSE_TIMEOUT_S = 10.0  # for the layer that runs; a device that hangs must not keep the process, and its lock, alive
+MAX_CRASHES = 3  # in a row, after which only another process may help
 REST_S = 0.2  # without a request, after which the cursor counts as resting and background work may start
 
 
@@ -31,6 +33,7 @@ class LocalEngine:
         self._options = options
         self._queue = JobQueue()
         self._status = Status(state=State.LOADING, model=options.model, progress=0.0)
+        self._n_crashes = 0  # in a row
         self.runtime: Runtime | None = None  # for tests and benches, which hook the model
         self._worker = threading.Thread(target=self._work, name="midfill-engine", daemon=True)
         self._worker.start()
@@ -45,7 +48,7 @@ class LocalEngine:
         self._queue.put(job)
         timer = None
         if request.deadline_ms is not None:
-            timer = loop.call_later(request.deadline_ms / 1000, self._queue.expire, job)
+            timer = loop.call_later(request.deadline_ms / 1000, self._queue.withdraw, job, Finish.DEADLINE)
         try:
             while True:
                 result = await results.get()
@@ -56,6 +59,7 @@ class LocalEngine:
                     return
         finally:
             job.cancel()
+            self._queue.withdraw(job, Finish.CANCELLED)
             if timer is not None:
                 timer.cancel()
 
@@ -76,28 +80,40 @@ class LocalEngine:
     async def aclose(self) -> None:
         """Ends the worker at its next layer and waits for it."""
         self._queue.close()
-        await asyncio.to_thread(self._worker.join)
+        await asyncio.to_thread(self._worker.join, CLOSE_TIMEOUT_S)
         self._status = replace(self._status, state=State.ENGINE_DOWN, detail="closed")
 
     def _work(self) -> None:
         """The worker thread: loads, then serves until closed. The one place in the engine that catches everything."""
+        reason = "its worker ended"
         try:
             runtime = self._load()
+            while (task := self._queue.get()) is not None:
+                self._do(runtime, task)
         except Exception as error:
-            log.exception("the model cannot be loaded")
-            self._status = replace(self._status, state=State.ENGINE_DOWN, detail=str(error))
-            self._queue.close()
+            if not self._queue.is_closed:
+                log.exception("the engine ends")
+            reason = f"out of memory: {error}" if _is_out_of_memory(error) else str(error)
+        finally:
+            if not self._queue.is_closed:
+                self._status = replace(self._status, state=State.ENGINE_DOWN, detail=reason)
+                self._queue.fail(EngineClosed(reason))
+
+    def _do(self, runtime: Runtime, task: Job | Forget) -> None:
+        """One piece of work; its failure is its own, unless it is one of many."""
+        if isinstance(task, Forget):
+            runtime.decoder.forget(task.document)
             return
-        while (task := self._queue.get()) is not None:
-            if isinstance(task, Forget):
-                runtime.decoder.forget(task.document)
-                continue
-            try:
-                self._run(runtime, task)
-            except Exception as error:
-                log.exception("a request failed")
-                if task.emit is not None:
-                    task.emit(error if isinstance(error, EngineError) else EngineError(f"the engine failed: {error!r}"))
+        try:
+            self._run(runtime, task)
+            self._n_crashes = 0
+        except Exception as error:
+            log.exception("a request failed")
+            if task.emit is not None:
+                task.emit(error if isinstance(error, EngineError) else EngineError(f"the engine failed: {error!r}"))
+            self._n_crashes += not isinstance(error, EngineError)
+            if self._n_crashes >= MAX_CRASHES:
+                raise EngineClosed(f"{self._n_crashes} requests in a row failed, the last with {error!r}") from error
 
     def _load(self) -> Runtime:
         n_positions = GPTBigCodeConfig.from_pretrained(model_folder(self._options.model)).n_positions
@@ -126,15 +142,47 @@ class LocalEngine:
         return runtime
 
     def _run(self, runtime: Runtime, job: Job) -> None:
+        """Answers the job; where memory runs out, without any other cache and, if no text went out yet, once more.
+
+        Raises: OutOfMemory where that did not help.
+        """
+        for is_last in (False, True):
+            try:
+                self._answer(runtime, job)
+                return
+            except Exception as error:
+                if not _is_out_of_memory(error):
+                    raise
+                reason = f"out of memory, also without caches: take a smaller model or set a smaller budget ({error})"
+            # Past the except: the error's frames would keep alive what it failed to have room for.
+            log.warning("out of memory: every cache is dropped")
+            runtime.decoder.pool.clear()
+            if is_last or job.has_text:
+                self._status = replace(self._status, detail=reason)
+                raise OutOfMemory(reason)
+
+    def _answer(self, runtime: Runtime, job: Job) -> None:
         if job.emit is None:
             runtime.decoder.prefetch(job)
             return
         for chunk in runtime.decoder.complete(job):
             if chunk.counters is not None:
-                self._status = replace(self._status, last=chunk.counters)
-                self._queue.put(Job(replace(job.request, order=Order.AUTO), ready_s=time.monotonic() + REST_S))
+                self._status = replace(self._status, detail=runtime.placement.reason, last=chunk.counters)
+                if not job.is_forgotten:
+                    self._queue.put(Job(replace(job.request, order=Order.AUTO), ready_s=time.monotonic() + REST_S))
                 log.info("answered %s", " ".join(f"{name}={value}" for name, value in asdict(chunk.counters).items()))
+            job.has_text = True
             job.emit(chunk)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed, by name and text: torch is not imported yet where this may be asked, and its CPU
+    allocator raises a bare RuntimeError."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 def _hand_over(

@@ -7,11 +7,12 @@ holds a lock beside the socket as long as it lives; whoever holds it may remove 
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import importlib.metadata
 import os
 import stat
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ import platformdirs
 
 from engine.api import EngineError, EngineOptions
 from engine.model_files import folder_digest, model_folder
+
+if sys.platform != "win32":  # where there is no resident engine, but this can be imported
+    import fcntl
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ def rendezvous(options: EngineOptions) -> Rendezvous:
     Raises: CheckpointError where the model does not exist, EngineError where a directory is not ours alone.
     """
     code, model = folder_digest(Path(__file__).parent), folder_digest(model_folder(options.model))
-    key = "\0".join((package_version(), code, model, options.dtype, options.device, options.attention))
+    script = options.script or ""
+    key = "\0".join((package_version(), code, model, options.kind, options.dtype, options.device, options.attention, script))
     name = f"engine-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     runtime = runtime_directory()
     return Rendezvous(runtime / f"{name}.sock", runtime / f"{name}.lock", state_directory() / f"{name}.log")
@@ -69,18 +74,27 @@ def runtime_directory() -> Path:
 
 
 def state_directory() -> Path:
-    """The user's directory for logs, made where it is missing."""
+    """The user's directory for logs, made where it is missing; where it cannot be made there is no log."""
     path = Path(platformdirs.user_state_dir("midfill"))
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
 def take_lock(path: Path) -> IO[str] | None:
     """Takes the engine's lock, held until the file is closed or the process ends; None where another engine has it."""
-    file = path.open("a")
+    file = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         return None
+    file.truncate(0)  # a dead engine's signature must not be taken for the new holder's
     return file
+
+
+def sign(lock: IO[str]) -> None:
+    """Writes into the lock whose it is; a full disk may keep it blank."""
+    with contextlib.suppress(OSError):
+        lock.write(f"{os.getpid()}")
+        lock.flush()

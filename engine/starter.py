@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
-import time
+from typing import IO
 
 import msgspec
 
@@ -20,16 +21,40 @@ START_TIMEOUT_S = 20.0  # until the socket answers; loading the model comes afte
 RETRY_S = 0.02
 
 
+async def connect(options: EngineOptions) -> Link | None:
+    """A link to the engine that the options ask for; None where none runs.
+
+    Raises: CheckpointError, EngineError.
+    """
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            return await Link.open((await asyncio.to_thread(rendezvous, options)).socket)
+    except OSError:  # nobody listens, or in vain
+        return None
+
+
 async def connect_or_start(options: EngineOptions) -> Link:
     """A link to the engine that the options ask for, which is started where none runs.
 
     While an engine's lock is held but its socket does not answer, that engine is starting or dying: both pass.
     Raises: CheckpointError, EngineError.
     """
-    place = await asyncio.to_thread(rendezvous, options)
+    try:
+        place = await asyncio.to_thread(rendezvous, options)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            return await _knock_or_start(options, place)
+    except TimeoutError:
+        message = (
+            f"the engine did not answer within {START_TIMEOUT_S:.0f} s; its log is {place.log}; `midfill engine stop` ends it"
+        )
+        raise EngineClosed(message) from None
+    except OSError as error:  # no room for a lock, no memory for a process
+        raise EngineClosed(f"the engine cannot be started: {error}") from error
+
+
+async def _knock_or_start(options: EngineOptions, place: Rendezvous) -> Link:
     process: subprocess.Popen[bytes] | None = None
-    give_up_s = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < give_up_s:
+    while True:
         try:
             return await Link.open(place.socket)
         except OSError:
@@ -42,13 +67,20 @@ async def connect_or_start(options: EngineOptions) -> Link:
             log.info("no engine at %s: starting one", place.socket)
             process = start(options, place)
         await asyncio.sleep(RETRY_S)
-    raise EngineClosed(f"the engine did not answer within {START_TIMEOUT_S:.0f} s; its log is {place.log}")
 
 
 def start(options: EngineOptions, place: Rendezvous) -> subprocess.Popen[bytes]:
     """Starts the engine detached: own session, no stdio, neutral directory, so that it outlives the editor."""
-    command = [sys.executable, "-I", "-m", "engine", "serve", msgspec.json.encode(options).decode()]
-    with place.log.open("ab") as output:  # what is written before logging is set up, and a crash's last words
+    command = [sys.executable, "-I", "-X", "faulthandler", "-m", "engine", "serve", msgspec.json.encode(options).decode()]
+    with _open_log(place) as output:  # what is written before logging is set up, and a crash's last words
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", start_new_session=True, close_fds=True
         )
+
+
+def _open_log(place: Rendezvous) -> IO[bytes]:
+    try:
+        return place.log.open("ab")
+    except OSError as error:  # a full disk costs the log, not the engine
+        log.warning("the engine has no log: %s", error)
+        return open(os.devnull, "ab")

@@ -7,7 +7,8 @@ arrival; nothing on the wire can name a class or run code.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
+import socket
 import struct
 from typing import Generic, TypeVar
 
@@ -16,6 +17,8 @@ import msgspec
 from engine.api import Chunk, ContextTooLong, EngineClosed, EngineError, OutOfMemory, Request, Status
 
 MAX_FRAME_BYTES = 8 << 20  # a window of text is far smaller; more is an attack or a bug
+FLUSH_S = 1.0  # for the other side to take what is still unsent when a connection is closed
+PEER_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 LENGTH = struct.Struct(">I")
 ERRORS = {error.__name__: error for error in (EngineError, EngineClosed, OutOfMemory, ContextTooLong)}
 
@@ -57,10 +60,6 @@ class AskStatus(msgspec.Struct, tag="ask_status", frozen=True):
     id: int
 
 
-class Shutdown(msgspec.Struct, tag="shutdown", frozen=True):
-    """Ends the engine for everybody; a person asked for it."""
-
-
 class Answer(msgspec.Struct, tag="answer", frozen=True):
     """One chunk of a completion."""
 
@@ -83,8 +82,14 @@ class TellStatus(msgspec.Struct, tag="status", frozen=True):
     status: Status
 
 
-ToEngine = Hello | Complete | Cancel | Prefetch | ForgetDocument | AskStatus | Shutdown
-ToServer = Hello | Answer | Failure | TellStatus
+class Farewell(msgspec.Struct, tag="farewell", frozen=True):
+    """The engine's last message: why it ends."""
+
+    reason: str
+
+
+ToEngine = Hello | Complete | Cancel | Prefetch | ForgetDocument | AskStatus
+ToServer = Hello | Answer | Failure | TellStatus | Farewell
 Received = TypeVar("Received")
 
 
@@ -101,8 +106,16 @@ class Channel(Generic[Received]):
         self._decoder: msgspec.msgpack.Decoder[Received] = msgspec.msgpack.Decoder(received)
 
     def send(self, message: ToEngine | ToServer) -> None:
-        """Queues the message; on a closed connection it is lost."""
+        """Queues the message; on a closed connection it is lost.
+
+        Raises: EngineError where it is over the limit; WireError where the other side does not read what it was sent.
+        """
         body = msgspec.msgpack.encode(message)
+        if len(body) > MAX_FRAME_BYTES:
+            raise EngineError(f"a message of {len(body)} bytes, at most {MAX_FRAME_BYTES} are allowed: ask with less text")
+        n_unread = self._writer.transport.get_write_buffer_size()
+        if n_unread > MAX_FRAME_BYTES:
+            raise WireError(f"the other side has not read {n_unread} bytes that were sent to it")
         self._writer.write(LENGTH.pack(len(body)) + body)
 
     async def drain(self) -> None:
@@ -132,8 +145,27 @@ class Channel(Generic[Received]):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise WireError(f"a frame holds no message: {error}") from error
 
+    @property
+    def is_same_user(self) -> bool:
+        """Whether the peer runs as our user. Where the system cannot tell, the socket's mode alone protects it."""
+        option = getattr(socket, "SO_PEERCRED", None)
+        if option is None:
+            return True
+        peer: socket.socket = self._writer.get_extra_info("socket")
+        _, uid, _ = PEER_CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, option, PEER_CREDENTIALS.size))
+        return bool(uid == os.getuid())
+
     async def aclose(self) -> None:
-        """Closes the connection."""
+        """Closes the connection; what the other side does not read in time is lost."""
         self._writer.close()
-        with contextlib.suppress(ConnectionError):  # the other side was faster
-            await self._writer.wait_closed()
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await self._writer.wait_closed()
+        except (ConnectionError, TimeoutError):
+            pass  # the other side was faster, or reads no more
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cuts the connection: nothing more is sent or received."""
+        self._writer.transport.abort()

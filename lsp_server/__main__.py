@@ -6,6 +6,7 @@ argparse and not typer, whose import alone is a tenth of the time from spawn to 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import fields
@@ -21,6 +22,7 @@ from lsp_server.settings import Checked, Settings, SettingsError, apply, read_fi
 _ENGINE_COMMANDS = {
     "verify": ("compare our logits and greedy ids with transformers' on a model of yours", ("verify",)),
     "engine": ("look after the resident engine", ()),
+    "clean": ("end the resident engine and remove all that an uninstall leaves behind", ("clean",)),
     "models": ("look after the models on this machine", ("models",)),
 }
 
@@ -29,6 +31,8 @@ def main() -> None:
     """Is the console script."""
     command, *rest = argv = sys.argv[1:] or ["--help"]
     if command in _ENGINE_COMMANDS:
+        if [command, *rest[:1]] == ["engine", "start"]:
+            rest += ["--settings", _engine_settings()]
         os.execv(sys.executable, [sys.executable, "-m", "engine", *_ENGINE_COMMANDS[command][1], *rest])
     parser = _parser()
     args, more = parser.parse_known_args(argv)
@@ -83,6 +87,14 @@ def _complete(args: argparse.Namespace, serve_args: list[str]) -> int:
     from midfill_terminal.complete import run  # type: ignore[import-untyped,unused-ignore]
 
     return int(run(args.place, serve_args, args.svg))
+
+
+def _engine_settings() -> str:
+    """What the user's file says about the engine, as `midfill engine start` takes it."""
+    settings = _user_settings({}).settings
+    names = ("model", "device", "dtype", "attention", "n_threads", "idle_exit_s")
+    budget_bytes = None if settings.budget_mb is None else settings.budget_mb << 20
+    return json.dumps({name: getattr(settings, name) for name in names} | {"budget_bytes": budget_bytes})
 
 
 def _user_settings(options: dict[str, object]) -> Checked:

@@ -7,30 +7,25 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from engine.config import GPTBigCodeConfig
 from engine.training.card import model_card
 from engine.training.log import CURVE, cost
 from engine.training.train import STATE
+from engine.weights import save_weights
 
 
 def export(run: Path, config: GPTBigCodeConfig, tokenizer: Path, folder: Path) -> None:
     """Writes config, tokenizer and weights of the run's checkpoint; float16, the tied head left out."""
-    folder.mkdir(parents=True, exist_ok=True)
     masters = torch.load(run / STATE, map_location="cpu", weights_only=True)["optimizer"]["masters"]
-    weights = {name: master.to(torch.float16).contiguous() for name, master in masters.items()}
+    weights = {name: master.to(torch.float16) for name, master in masters.items()}
     assert "lm_head.weight" not in weights, "a tied head is no parameter of its own"
     assert all(weight.isfinite().all() for weight in weights.values()), "a weight does not fit float16"
-    # transformers refuses a file that does not say which framework wrote it.
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    _write_json(
-        folder / "config.json", {"architectures": ["GPTBigCodeForCausalLM"], "torch_dtype": "float16", **config.to_dict()}
-    )
+    save_weights(weights, config, "GPTBigCodeForCausalLM", folder)
     if tokenizer.resolve() != (folder / "tokenizer.json").resolve():
         shutil.copyfile(tokenizer, folder / "tokenizer.json")
-    (folder / "model.safetensors").chmod(0o644)  # written through a private temporary file
-    _write_json(folder / "tokenizer_config.json", _tokenizer_config(config.n_positions))
+    tokenizer_config = json.dumps(_tokenizer_config(config.n_positions), indent=2)
+    (folder / "tokenizer_config.json").write_text(tokenizer_config + "\n", "utf-8")
 
 
 def export_card(run: Path, config: GPTBigCodeConfig, manifest: Path, figures: Path, folder: Path) -> None:
@@ -52,7 +47,3 @@ def _tokenizer_config(n_positions: int) -> dict[str, object]:
         "model_max_length": n_positions,
         "clean_up_tokenization_spaces": False,
     }
-
-
-def _write_json(path: Path, values: dict[str, object]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", "utf-8")

@@ -41,3 +41,12 @@ def multi_head_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(folder: Path, backend: type[EagerAttention] | type[SdpaAttention] = SdpaAttention):
     """Our model of a checkpoint, in float32 on the CPU."""
     return GPTBigCodeForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=backend.name)
+
+
+@pytest.fixture
+def private_directories(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines of a test meet nobody else's."""
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        folder = tmp_path_factory.mktemp("xdg")
+        folder.chmod(0o700)
+        monkeypatch.setenv(name, str(folder))

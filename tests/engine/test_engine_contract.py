@@ -17,12 +17,8 @@ LONG = replace(REQUEST, max_tokens=400, document="long")
 
 
 @pytest.fixture(params=list(EngineKind))
-async def engine(request, checkpoint, tmp_path, tmp_path_factory, monkeypatch) -> AsyncIterator[Engine]:
+async def engine(request, checkpoint, tmp_path, private_directories) -> AsyncIterator[Engine]:
     """Each engine in turn, on a random checkpoint; the scripted one on a script."""
-    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-        folder = tmp_path_factory.mktemp("xdg")
-        folder.chmod(0o700)
-        monkeypatch.setenv(name, str(folder))
     script = tmp_path / "script.json"
     script.write_text(json.dumps([{"prefix_ends": "", "text": "x + 1 and more " * 60}]), "utf-8")
     options = EngineOptions(kind=request.param, model=str(checkpoint), script=str(script), n_threads=1, idle_exit_s=1.0)

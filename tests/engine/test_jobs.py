@@ -12,13 +12,13 @@ class Asker:
     def __init__(self) -> None:
         self.answers: dict[str, Finish] = {}
 
-    def job(self, document: str) -> Job:
+    def job(self, document: str, window: str = "") -> Job:
         def emit(result: Chunk | EngineError) -> None:
             assert isinstance(result, Chunk)
             assert result.counters is not None
             self.answers[document] = result.counters.finish
 
-        return Job(Request(document=document, prefix="", suffix=""), emit)
+        return Job(Request(document=document, prefix="", suffix="", window=window), emit)
 
 
 def background(document: str) -> Job:
@@ -50,6 +50,50 @@ def test_a_newer_request_for_a_document_cancels_the_older_one() -> None:
     for job in (older, other, newer):
         queue.put(job)
     assert (older.cancelled, other.cancelled, newer.cancelled) == (True, False, False)
+    assert asker.answers == {"a": Finish.CANCELLED}  # at once: nothing that was given up is kept
+
+
+def test_windows_take_turns_and_each_is_served_its_newest_request_first() -> None:
+    queue, asker = JobQueue(), Asker()
+    jobs = [asker.job(f"{window}{n}", window) for window in "abc" for n in range(3)]
+    for job in jobs:
+        queue.put(job)
+    served = [queue.get().request.document for _ in jobs]
+    assert [document[1] for document in served] == list("222111000")
+    assert [{document[0] for document in served[n : n + 3]} for n in (0, 3, 6)] == [set("abc")] * 3
+
+
+def test_a_window_that_never_stops_asking_does_not_keep_the_others_waiting() -> None:
+    queue, asker = JobQueue(), Asker()
+    queue.put(asker.job("quiet", "quiet"))
+    served = []
+    for n in range(3):
+        queue.put(asker.job(f"busy{n}", "busy"))
+        served.append(queue.get().request.document)
+    assert "quiet" in served[:2]
+
+
+def test_a_background_job_stopped_by_another_document_s_request_goes_on_afterwards() -> None:
+    queue, asker = JobQueue(), Asker()
+    stopped, request = background("a"), asker.job("b")
+    queue.put(stopped)
+    queue.get()
+    queue.put(request)
+    assert stopped.cancelled
+    assert queue.get() is request
+    assert queue.get().request == stopped.request
+
+
+def test_a_background_job_stopped_by_its_own_document_s_request_is_not_repeated() -> None:
+    queue, asker = JobQueue(), Asker()
+    queue.put(background("a"))
+    queue.get()
+    queue.put(asker.job("a"))
+    queue.get()
+    queue.put(background("b"))
+    assert queue.get().request.document == "b"
+    queue.close()
+    assert queue.get() is None
 
 
 def test_a_job_that_still_waits_at_its_deadline_is_answered_then() -> None:
@@ -58,8 +102,8 @@ def test_a_job_that_still_waits_at_its_deadline_is_answered_then() -> None:
     queue.put(running)
     assert queue.get() is running
     queue.put(waiting)
-    queue.expire(waiting)
-    queue.expire(running)  # the worker's to end
+    queue.withdraw(waiting, Finish.DEADLINE)
+    queue.withdraw(running, Finish.DEADLINE)  # the worker's to end
     assert asker.answers == {"waiting": Finish.DEADLINE}
 
 
@@ -74,3 +118,20 @@ def test_closing_answers_everything_that_waits_and_whatever_comes_later() -> Non
     assert queue.get() is None
     assert running.cancelled
     assert asker.answers == {"waiting": Finish.CANCELLED, "late": Finish.CANCELLED}
+
+
+def test_forgetting_a_document_ends_what_waits_for_it() -> None:
+    queue, asker = JobQueue(), Asker()
+    running, waiting, other = asker.job("a"), asker.job("b"), asker.job("c")
+    queue.put(running)
+    queue.get()
+    for job in (waiting, background("b"), background("a"), other):
+        queue.put(job)
+    queue.forget("a")
+    queue.forget("b")
+    assert running.cancelled
+    assert running.is_forgotten
+    assert asker.answers == {"b": Finish.CANCELLED}
+    assert [queue.get() for _ in range(3)] == [Forget("b"), Forget("a"), other]
+    queue.close()
+    assert queue.get() is None

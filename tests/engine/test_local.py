@@ -1,41 +1,29 @@
-"""The engine inside a process: what happens between its loop and its worker."""
+"""The engine's worker: who has to wait for whom, counted in layers, and what it does when memory or luck runs out."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from engine import local
-from engine.api import EngineClosed, EngineKind, EngineOptions, Finish, Request, State, Stop
-from engine.local import LocalEngine
+from engine.api import Chunk, EngineClosed, EngineError, EngineKind, EngineOptions, Finish, OutOfMemory, Request, State
+from engine.jobs import Job
+from engine.local import MAX_CRASHES, REST_S, LocalEngine
 
-REQUEST = Request(document="d", prefix="def f(x):\n    return ", suffix="\n", max_tokens=300, stop=Stop.NONE)
-
-
-class Rows:
-    """Counts the rows that pass through a model's first layer, and the layers that were run."""
-
-    def __init__(self, engine: LocalEngine) -> None:
-        assert engine.runtime is not None
-        self.n_rows = self.n_layers = 0
-        layers = engine.runtime.model.transformer.h
-        layers[0].register_forward_pre_hook(self._note_rows)
-        for layer in layers:
-            layer.register_forward_pre_hook(self._note_layer)
-
-    def _note_rows(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self.n_rows += inputs[0].shape[1]
-
-    def _note_layer(self, *_: object) -> None:
-        self.n_layers += 1
+REQUEST = Request(document="d", prefix="def f(x):\n    return ", suffix="\n", max_tokens=4)
+LONG = replace(REQUEST, document="long", prefix="".join(f"x{n} = {n}\n" for n in range(100)))
 
 
 @pytest.fixture
-async def engine(checkpoint, monkeypatch):
-    monkeypatch.setattr(local, "REST_S", 1e6)  # no background work: every row belongs to a request
+async def engine(checkpoint) -> AsyncIterator[LocalEngine]:
+    """An engine that has loaded."""
     opened = LocalEngine(EngineOptions(kind=EngineKind.IN_PROCESS, model=str(checkpoint), n_threads=1))
     while (await opened.status()).state in (State.LOADING, State.WARMING):
         await asyncio.sleep(0.01)
@@ -43,45 +31,138 @@ async def engine(checkpoint, monkeypatch):
     await opened.aclose()
 
 
-@pytest.mark.parametrize("n_chunks", [1, 3, 10])
-async def test_closing_the_stream_stops_the_model_and_every_row_is_accounted_for(engine, n_chunks) -> None:
-    rows = Rows(engine)
-    async with aclosing(engine.complete(REQUEST)) as chunks:
-        for _ in range(n_chunks):
+async def answer(engine: LocalEngine, request: Request) -> list[Chunk]:
+    return [chunk async for chunk in engine.complete(request)]
+
+
+async def test_a_prefetch_delays_a_request_by_one_layer_at_most(engine) -> None:
+    """The request comes while a layer of the prefetch runs: the next layer that runs is the request's."""
+    layers: list[str] = []  # whose layer it was
+    answered = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def before_layer(*_: object) -> None:
+        running = engine._queue._running
+        layers.append(running.request.document)
+        if layers == ["long"] * 5:
+            engine._queue.put(Job(REQUEST, lambda chunk: loop.call_soon_threadsafe(answered.set) if chunk.counters else None))
+
+    for block in engine.runtime.model.transformer.h:
+        block.register_forward_pre_hook(before_layer)
+    await engine.prefetch(LONG)
+    await answered.wait()
+    assert layers[:6] == [*["long"] * 5, "d"]
+
+
+async def test_of_a_document_that_was_closed_while_it_was_worked_on_nothing_stays(engine) -> None:
+    for n in range(20):
+        request = replace(REQUEST, document=f"d{n}")
+        await engine.prefetch(request)
+        async with aclosing(engine.complete(request)) as chunks:
             await anext(chunks)
-    while (last := (await engine.status()).last) is None or last.finish is not Finish.CANCELLED:
-        await asyncio.sleep(0)
-    assert rows.n_rows == last.prefilled + last.decoded + last.wasted
-    n_layers = rows.n_layers
-    await asyncio.sleep(0.05)
-    assert rows.n_layers == n_layers
+        await engine.forget(f"d{n}")
+    await asyncio.sleep(2 * REST_S)  # what would come back, comes then
+    await answer(engine, replace(REQUEST, document="last"))
+    assert list(engine.runtime.decoder.pool._documents) == ["last"]
 
 
-async def test_a_newer_request_for_a_document_ends_the_older_one(engine) -> None:
-    older = asyncio.create_task(_finish_of(engine, REQUEST))
-    await asyncio.sleep(0)
-    newer = asyncio.create_task(_finish_of(engine, REQUEST))
-    assert await older is Finish.CANCELLED
-    newer.cancel()
+class Failing:
+    """Makes chosen forward passes of an engine fail, counted from now on."""
+
+    def __init__(self, engine: LocalEngine, error: BaseException, passes: set[int]) -> None:
+        self._n_passes = 0
+        self._error = error
+        self._passes = passes
+        engine.runtime.model.transformer.wte.register_forward_pre_hook(self._count)
+
+    def _count(self, *_: object) -> None:
+        self._n_passes += 1
+        if self._n_passes in self._passes:
+            raise self._error
 
 
-async def test_the_windows_size_is_known_while_the_weights_still_load(checkpoint) -> None:
-    engine = LocalEngine(EngineOptions(kind=EngineKind.IN_PROCESS, model=str(checkpoint), n_threads=1))
-    while not (status := await engine.status()).max_chars:
-        await asyncio.sleep(0)
-    assert status.state is State.LOADING
-    await engine.aclose()
+ALLOCATION_FAILURES = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 2"),
+]
 
 
-async def test_a_model_that_cannot_be_loaded_is_a_status_and_an_error(tmp_path) -> None:
-    engine = LocalEngine(EngineOptions(kind=EngineKind.IN_PROCESS, model=str(tmp_path)))
-    while (status := await engine.status()).state is State.LOADING:
+@pytest.mark.parametrize("error", ALLOCATION_FAILURES, ids=lambda error: type(error).__name__)
+async def test_out_of_memory_costs_the_caches_and_not_the_answer(engine, error) -> None:
+    before = [chunk.text for chunk in await answer(engine, REQUEST)]
+    await engine.forget(REQUEST.document)
+    await answer(engine, LONG)
+    Failing(engine, error, {1})
+    assert [chunk.text for chunk in await answer(engine, REQUEST)] == before
+    assert engine.runtime.decoder.pool.n_uncached("long", (0,)) == 1  # evicted
+
+
+async def test_out_of_memory_twice_is_an_error_that_status_explains_until_an_answer_comes(engine) -> None:
+    Failing(engine, MemoryError(), {1, 2})
+    with pytest.raises(OutOfMemory, match="take a smaller model or set a smaller budget"):
+        await answer(engine, REQUEST)
+    assert "out of memory" in (await engine.status()).detail
+    assert (await answer(engine, REQUEST))[-1].counters.finish is not Finish.ERROR
+    assert "out of memory" not in (await engine.status()).detail
+
+
+async def test_text_that_went_out_is_not_repeated_after_out_of_memory(engine) -> None:
+    Failing(engine, MemoryError(), {3})
+    chunks = []
+    with pytest.raises(OutOfMemory):
+        _ = [chunks.append(chunk) async for chunk in engine.complete(REQUEST)]
+    assert 1 <= len(chunks) <= 3
+    assert (await answer(engine, REQUEST))[-1].counters.finish is not Finish.ERROR
+
+
+async def test_one_failure_is_one_request_s_and_several_in_a_row_are_the_engine_s(engine) -> None:
+    for n in range(MAX_CRASHES):
+        assert (await engine.status()).state is not State.ENGINE_DOWN
+        Failing(engine, RuntimeError(f"device lost {n}"), {1})
+        with pytest.raises(EngineError, match="device lost"):
+            await answer(engine, REQUEST)
+    while (status := await engine.status()).state is not State.ENGINE_DOWN:
         await asyncio.sleep(0.01)
-    assert (status.state, "config.json" in status.detail) == (State.ENGINE_DOWN, True)
-    with pytest.raises(EngineClosed, match=r"config\.json"):
-        await _finish_of(engine, REQUEST)
+    assert "3 requests in a row failed" in status.detail
+    with pytest.raises(EngineClosed, match="3 requests in a row"):
+        await answer(engine, REQUEST)
 
 
-async def _finish_of(engine: LocalEngine, request: Request) -> Finish:
-    *_, last = [chunk async for chunk in engine.complete(request)]
-    return last.counters.finish
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_worker_that_dies_takes_no_request_with_it_unanswered(engine) -> None:
+    Failing(engine, SystemExit(), {1})
+    both = await asyncio.gather(answer(engine, REQUEST), answer(engine, LONG), return_exceptions=True)
+    assert [type(each) for each in both] == [EngineClosed] * 2
+    assert (await engine.status()).state is State.ENGINE_DOWN
+
+
+def truncated(folder: Path) -> None:
+    os.truncate(folder / "model.safetensors", 100_000)
+
+
+def without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def damaged(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\xff" * 1000)
+
+
+def no_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [truncated, without_weights, damaged, no_config, no_tokenizer])
+async def test_a_checkpoint_that_cannot_be_read_is_named_and_ends_the_engine(checkpoint, tmp_path, damage) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "model")
+    damage(folder)
+    engine = LocalEngine(EngineOptions(kind=EngineKind.IN_PROCESS, model=str(folder), n_threads=1))
+    with pytest.raises(EngineClosed, match=r"config|tokenizer|weights|safetensors"):
+        await answer(engine, REQUEST)
+    assert (await engine.status()).state is State.ENGINE_DOWN
+    await engine.aclose()

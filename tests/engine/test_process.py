@@ -8,27 +8,21 @@ import random
 import stat
 import struct
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from engine.api import EngineClosed, EngineOptions, Request
+from engine.api import EngineClosed, EngineOptions, Request, State
 from engine.client import ResidentEngine
 from engine.link import Link
 from engine.process import EngineProcess
-from engine.rendezvous import Rendezvous, rendezvous, runtime_directory, take_lock
+from engine.rendezvous import rendezvous, runtime_directory, take_lock
 from engine.scripted import Rule, ScriptedEngine
 from engine.starter import connect_or_start
 from engine.wire import MAX_FRAME_BYTES, Channel, Hello, ToServer
+from tests.engine.residents import has_ended, pid_of
 
-
-@pytest.fixture(autouse=True)
-def private_directories(tmp_path_factory, monkeypatch) -> None:
-    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-        folder = tmp_path_factory.mktemp("xdg")
-        folder.chmod(0o700)
-        monkeypatch.setenv(name, str(folder))
+pytestmark = pytest.mark.usefixtures("private_directories")
 
 
 @pytest.fixture
@@ -122,14 +116,13 @@ def test_only_one_holds_the_lock(tmp_path) -> None:
     assert take_lock(tmp_path / "lock") is not None
 
 
-def pid_of(place: Rendezvous) -> int | None:
-    """The process that holds the engine's lock, as the kernel lists it."""
-    inode = place.lock.stat().st_ino
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
-            return int(fields[4])
-    return None
+async def loading(link: Link) -> list[float]:
+    """The shares of the weights that a server is told of until the engine is ready."""
+    shares = []
+    while (status := await link.status()).state is not State.READY:
+        shares += [] if status.progress is None else [status.progress]
+        await asyncio.sleep(0.01)
+    return shares
 
 
 async def test_ten_servers_at_once_start_one_engine_which_leaves_when_nobody_is_there(checkpoint) -> None:
@@ -141,23 +134,13 @@ async def test_ten_servers_at_once_start_one_engine_which_leaves_when_nobody_is_
     assert os.getsid(pid) == pid  # its own session: closing an editor does not end it
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null", str(place.log)}
+    for shares in await asyncio.gather(*(loading(link) for link in links)):
+        assert shares  # every server that waits sees it load
+        assert shares == sorted(shares)
     for link in links:
         await link.aclose()
-    with suppress(FileNotFoundError):
-        while Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
-            await asyncio.sleep(0.01)
+    await has_ended(pid)
     assert not place.socket.exists()
-
-
-async def test_a_killed_engine_is_started_again_by_the_next_request(checkpoint) -> None:
-    options = EngineOptions(model=str(checkpoint), idle_exit_s=1.0, n_threads=1)
-    engine, request = ResidentEngine(options), Request(document="d", prefix="x = ", suffix="\n", max_tokens=4)
-    before = [chunk.text async for chunk in engine.complete(request)]
-    os.kill(pid_of(rendezvous(options)), 9)
-    with suppress(EngineClosed):  # the request that meets the dead connection may fail, the next one may not
-        _ = [chunk.text async for chunk in engine.complete(request)]
-    assert [chunk.text async for chunk in engine.complete(request)] == before
-    await engine.aclose()
 
 
 async def test_an_engine_that_cannot_load_says_why_and_is_not_started_in_a_loop(tmp_path) -> None:

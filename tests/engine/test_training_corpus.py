@@ -56,6 +56,7 @@ FILES = [
     ("package/greet.py", CODE + "x = '" + "a" * 2000 + "'\n", "minified"),
     ("package/greet.py", CODE + "KEY = 'AKIAABCDEFGHIJKLMNOP'\n", "secret"),
     ("package/greet.py", CODE + "table = [\n" + "    0x1234, 0x5678, 1.25, 3.75,\n" * 200 + "]\n", "data"),
+    ("package/greet.py", CODE + "NAMES = {\n" + "".join(f'    "name_{n}": "Name {n}",\n' for n in range(60)) + "}\n", "data"),
     ("package/greet.py", CODE + "print 'hello'\n", "syntax"),
     ("package/greet.py", "x = 1\n", "short"),
     ("package/greet.py", CODE + PROBLEM["prompt"] + "    return 1\n", "benchmark"),
