@@ -32,13 +32,14 @@ from engine.api import (
     open_engine,
 )
 from lsp_server.documents import Document
-from lsp_server.postprocess import postprocess
+from lsp_server.place import Place
+from lsp_server.postprocess import Limits, postprocess
 from lsp_server.prompt import Prompt, cut, is_closers
 from lsp_server.settings import Settings
 from lsp_server.suggestions import Completion, Suggestion, Suggestions
 from lsp_server.text import Text
 from lsp_server.tracing import Tracer
-from lsp_server.trigger import Mode, decide
+from lsp_server.trigger import Mode, When, decide
 
 _log = logging.getLogger(__name__)
 
@@ -170,18 +171,22 @@ class Scheduler:
             self._tracer.silent(document.version, f"engine_down: {error}")
             return None
 
+        place = Place.at(document.language, prompt.prefix, prompt.closers + prompt.suffix)
         text, counters = self._suggestions.recall(document.uri, prompt), Counters(finish=Finish.SHOWN)
         if text is None:
-            if decide(prompt, invoked=query.invoked) is Mode.NONE:
+            if (
+                decide(place, invoked=query.invoked, comments=When(settings.comments), strings=When(settings.strings))
+                is Mode.NONE
+            ):
                 self._stop_decode(document.uri)
-                self._tracer.silent(document.version, "code follows")
+                self._tracer.silent(document.version, "no place for a suggestion")
                 return None
             decode = await self._decode(query, prompt, settings=settings, deadline=deadline)
             text, counters = decode.rest_after(prompt) or "", decode.counters
-        text = postprocess(text, prompt)
+        shown = postprocess(text, place, Mode.LINE, Limits(max_chars=settings.max_chars, overwrites=False))
         self.last = counters
-        self._tracer.answered(document.version, counters, text)
-        return Suggestion(text, query.offset) if text else None
+        self._tracer.answered(document.version, counters, shown.text if shown else "")
+        return Suggestion(shown.text, query.offset) if shown else None
 
     async def _decode(self, query: Query, prompt: Prompt, *, settings: Settings, deadline: float) -> _Decode:
         """Lets the live decode finish where the prompt agrees with it, and otherwise runs a new one."""

@@ -38,7 +38,7 @@ class Editor:
     def query(self, marked: str, *, invoked: bool = False) -> Query:
         before, after = split(marked)
         self._version += 1
-        document = Document(uri="file:///d.py", language="python", version=self._version, text=Text.of(before + after))
+        document = Document(uri="file:///d.py", language="plaintext", version=self._version, text=Text.of(before + after))
         return Query(document, len(before), invoked)
 
     def ask(self, marked: str, *, invoked: bool = False) -> asyncio.Task[str | None]:
