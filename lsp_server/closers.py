@@ -64,7 +64,7 @@ def _match(text: str, place: Place) -> tuple[str, int, int]:
             stack.append(heirs.pop() if heirs and heirs[-1].text == token.text else Open(token.text, "", token.offset))
             continue
         if token.text not in OPENERS and token.text not in (">", "/>"):  # ends the string or comment of the cursor
-            if (n := _typed_over(token.text, place.rest, n_over)) is not None:
+            if (n := _typed_over(token.text, place.rest, n_over, text[: token.offset])) is not None:
                 n_over, end = n, token.offset + len(token.text)
             continue
         opener = OPENERS.get(token.text, "<")
@@ -81,7 +81,7 @@ def _match(text: str, place: Place) -> tuple[str, int, int]:
         closed = stack.pop()
         if closed.closed_at is None:
             continue
-        if _opens_again(text, token, place):
+        if not _same_from_here(text, token, place.rest[closed.closed_at :]) and _opens_again(text, token, place):
             heirs.append(closed)
         elif closed.closed_at < len(place.rest) and not place.rest[n_over : closed.closed_at].strip():
             n_over, end = closed.closed_at + 1, token.offset + 1
@@ -105,15 +105,24 @@ def _tokens(text: str, place: Place) -> list[Token]:
     return sorted(tokens, key=lambda token: token.offset)
 
 
-def _typed_over(mark: str, rest: str, n_over: int) -> int | None:
-    """Gives how far a mark types over the rest of the line; white space before the mark goes with it."""
+def _typed_over(mark: str, rest: str, n_over: int, written: str = "") -> int | None:
+    """Gives how far a mark types over the rest of the line, white space before it and the `}` of `${┃}` included."""
     ahead = rest[n_over:]
     n_space = len(ahead) - len(ahead.lstrip()) if mark not in "\"'`" else 0
     if ahead[n_space:].startswith(mark):
         return n_over + n_space + len(mark)
+    between = ahead.partition(mark)[0]
+    if between and written.endswith(between) and mark in ahead:
+        return n_over + len(between) + len(mark)
     if mark == "/>" and ahead[n_space:].startswith(">"):
         return n_over + n_space + 1
     return None
+
+
+def _same_from_here(text: str, closer: Token, rest: str) -> bool:
+    """Tells whether the line goes on as the cursor's line does behind the same closer."""
+    line = text[closer.offset :].partition("\n")[0].rstrip()
+    return len(rest.rstrip()) > 1 and (line.startswith(rest.rstrip()) or rest.startswith(line))
 
 
 def _opens_again(text: str, closer: Token, place: Place) -> bool:
@@ -180,6 +189,10 @@ def _is_border(text: str, at: int, place: Place) -> bool:
 
 
 def _may_go(text: str, tail: str, rest: str, place: Place) -> bool:
+    if tail == rest and not place.inside and _depth(text[: -len(tail)], place) == 0:
+        return _is_border(text, len(text) - len(tail), place)
+    if place.inside and tail == "}":
+        return text.count("{") < text.count("}")
     if not re.search(r"\w", tail):
         return tail[0] in ":;," and not re.search(r"[()\[\]{}]", tail)
     if re.search(r"[()\[\]{}]", tail) and sum(tail.count(each) for each in "([{") != sum(tail.count(each) for each in ")]}"):

@@ -118,7 +118,8 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
                 indent = base + (indent - base) // step * unit
             elif _is_one_off(indent, line, unit, base):
                 indent -= 1
-            line = (_char(place) * indent) + line.lstrip()
+            if indent != len(indent_of(line)):
+                line = _char(place) * indent + line.lstrip()
         lines.append(line)
     return lines
 

@@ -95,6 +95,8 @@ def drop_typed_start(draft: Draft, place: Place) -> Draft:
     head = place.head.lstrip()
     text = draft.text.lstrip(" \t")
     bare = head.rstrip()
+    if bare and place.inside == bare and text.startswith(bare):
+        return replace(draft, text=text[len(bare) :].lstrip(" ") if head != bare else text[len(bare) :])
     if len(bare) > 2 and re.search(r"\w", bare) and text.startswith(bare) and text != bare:
         cut = len(head) if text.startswith(head) else len(bare)
         if not (bare[-1].isalnum() and text[len(bare)].isalnum() and head == bare) or " " in bare:

@@ -10,6 +10,7 @@ from lsp_server.place import Place, indent_of
 from lsp_server.repeats import declares
 
 _CLAUSES = re.compile(r"(?:\}?\s*)?(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b")
+_ENDS_WITH_WORD = {"lua", "ruby", "julia", "elixir"}
 _CLOSES = re.compile(r"\s*[)\]}]")
 
 
@@ -43,7 +44,7 @@ def _by_brackets(text: str, place: Place) -> int | None:
             continue
         if floor is not None and depth <= floor and token.offset > first_line:
             return line_end
-        if depth < n_here and place.brackets[depth].text == "{" and floor is None:
+        if 0 <= depth < n_here and place.brackets[depth].text == "{" and floor is None:
             return line_end
     return None
 
@@ -71,6 +72,8 @@ def _by_indentation(text: str, place: Place) -> int | None:
         indent = indent_of(line)
         if is_indented(place.language) and scan(text[:offset], place.language, place.inside).inside:
             pass
+        elif re.match(r"end\b", line.lstrip()) and len(indent) <= len(base) and begun and place.language in _ENDS_WITH_WORD:
+            return offset + 1 + len(line)
         elif in_brackets or (is_indented(place.language) and _CLOSES.match(line)):
             in_brackets = 0
         elif (len(indent) < len(base) or (header and is_indented(place.language) and len(indent) <= len(base))) and begun:

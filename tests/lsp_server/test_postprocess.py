@@ -7,10 +7,13 @@ import json
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lsp_server import postprocess as postprocess_module
 from lsp_server.place import Place
 from lsp_server.postprocess import Limits, postprocess
+from lsp_server.syntax import n_errors
 from lsp_server.trigger import Mode
 from tests.data.postprocess import GROUPS, Case
 from tests.lsp_server.places import split
@@ -67,3 +70,53 @@ def test_an_editor_that_cannot_overwrite_gets_what_needs_none() -> None:
     shown = postprocess("b) + c(d);", Place.at("javascript", "foo(a, ", ")\n"), Mode.LINE, Limits(overwrites=False))
     assert shown
     assert (shown.text, shown.replace, shown.replace_before) == ("b) + c(d", 0, 0)
+
+
+_WRITTEN = st.lists(
+    st.sampled_from(
+        ["a", "b(", ")", "]", "[", "{", "}", "'", '"', ";", ",", ":", " ", "\n", "\n    ", "return x", "if a:", "b.c", "#"]
+    ),
+    max_size=12,
+).map("".join)
+_PLACES = st.sampled_from(
+    [
+        ("python", "def f(a):\n    ┃\n    return x\n"),
+        ("python", "x = f(┃)\n"),
+        ("python", "x = ['┃']\n"),
+        ("javascript", "function f() {\n  ┃\n}\n"),
+        ("javascript", "f(a, ┃);\ng();\n"),
+        ("javascript", "s.on('data', (d) => {┃})\n"),
+        ("go", "func f() {\n\t┃\n}\n"),
+        ("json", '{\n  "a": [┃]\n}\n'),
+    ]
+)
+
+
+def lines_of(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+@settings(max_examples=300, deadline=None)
+@given(_WRITTEN, _PLACES, st.sampled_from([Mode.LINE, Mode.BLOCK]))
+def test_whatever_is_written_what_is_shown_fits(written, where, mode) -> None:
+    language, marked = where
+    before, after = split(marked)
+    place = Place.at(language, before, after)
+    shown = postprocess(written, place, mode)
+    if shown is None:
+        return
+    assert shown.replace <= len(place.rest)
+    assert shown.replace_before <= len(place.head)
+    assert "\r" not in shown.text
+    assert mode is Mode.BLOCK or "\n" not in shown.text
+    document = before[: len(before) - shown.replace_before] + shown.text + after[shown.replace :]
+    errors = n_errors(before + after, language)
+    if errors == 0:
+        assert n_errors(document, language) == 0
+    last, *below = lines_of((before + shown.text).split("\n")[-1] + after[shown.replace :])
+    if below and any(char.isalpha() for char in below[0]) and place.is_blank:
+        assert last != below[0]
+    again = postprocess(shown.text, place, mode)
+    if not shown.replace:
+        assert again
+        assert (again.text, again.replace) == (shown.text, 0)
