@@ -189,7 +189,7 @@ def _is_border(text: str, at: int, place: Place) -> bool:
 
 
 def _may_go(text: str, tail: str, rest: str, place: Place) -> bool:
-    if tail == rest and not place.inside and _depth(text[: -len(tail)], place) == 0:
+    if tail == rest and not place.inside and not re.search(r"[)\]}>]", tail) and _depth(text[: -len(tail)], place) == 0:
         return _is_border(text, len(text) - len(tail), place)
     if place.inside and tail == "}":
         return text.count("{") < text.count("}")

@@ -37,13 +37,17 @@ def wanted_indent(place: Place) -> str | None:
 
 def fit(text: str, place: Place) -> str:
     """Gives the text in the document's own indentation."""
-    first, *more = text.split("\n")
-    first = _fit_first(first, place)
+    written, *more = text.split("\n")
+    first = _fit_first(written, place)
     if not any(line.strip() for line in more) or place.inside in ('"""', "'''", "`"):
         return "\n".join([first, *more])
     base = len(place.head) + len(indent_of(first)) if place.is_blank else len(indent_of(place.head))
     base -= before_clause(first, place)
-    return "\n".join([first, *_fit_more(first, _in_unit_kind(more, place), place, base=base)])
+    lead = len(indent_of(_in_unit_kind([written], place)[0]))
+    more = _in_unit_kind(more, place)
+    if place.is_blank and lead > 1 and lead >= len(place.head):  # the first line came with its indentation, and so did the rest
+        return "\n".join([first, *(_moved(line, base - lead, place) for line in more)])
+    return "\n".join([first, *_fit_more(first, more, place, base=base)])
 
 
 def before_clause(text: str, place: Place) -> int:
@@ -86,6 +90,9 @@ def _fit_first(line: str, place: Place) -> str:
         ):
             lead = wanted
         return lead + line.lstrip()
+    deliberate = wanted is not None and not opens_block(place.lines_above[-1], place.language)
+    if deliberate and len(lead) > 1:
+        return line.lstrip()
     if wanted is not None and place.head + lead == wanted:
         return lead + line.lstrip()
     if wanted is not None and len(place.head) < len(wanted) and len(place.head + lead) <= len(wanted) + 1:
@@ -100,6 +107,15 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
     following = next((line.strip() for line in more if line.strip()), "")
     unit = len(_unit_of(place))
     shift, step = 0, unit
+    if (
+        base
+        and not deeper
+        and place.is_blank
+        and not is_indented(place.language)
+        and more[0].strip()
+        and following[0] not in "})]#"
+    ):
+        return [_moved(line, base, place) for line in more]
     if opens_block(opening, place.language) and following[:1] not in ("}", ")", "]"):
         if deeper <= base and base and (place.is_blank or deeper < base):
             shift = base  # written as if at the margin
@@ -122,6 +138,11 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
                 line = _char(place) * indent + line.lstrip()
         lines.append(line)
     return lines
+
+
+def _moved(line: str, shift: int, place: Place) -> str:
+    indent = len(indent_of(line)) + shift
+    return _char(place) * indent + line.lstrip() if shift and line.strip() else line
 
 
 def _is_one_off(indent: int, line: str, unit: int, base: int) -> bool:

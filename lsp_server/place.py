@@ -41,6 +41,7 @@ class Place:
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
         prefix, suffix = prefix[-_MAX_CHARS:], suffix[:_MAX_CHARS]
         before = scan(prefix, language)
+        is_cut = before.inside in ("'", '"') and before.inside not in suffix.partition("\n")[0]  # its end is yet to be written
         return Place(
             language=language,
             prefix=prefix,
@@ -49,7 +50,7 @@ class Place:
             rest=suffix.partition("\n")[0],
             inside=before.inside,
             inside_since=before.inside_since,
-            brackets=_closed_by(_opened_in(prefix, before), suffix, scan(suffix, language, before.inside)),
+            brackets=_closed_by(_opened_in(prefix, before), suffix, scan(suffix, language, "" if is_cut else before.inside)),
             unit=_unit(prefix + suffix),
         )
 

@@ -50,6 +50,8 @@ def postprocess(raw: str, place: Place, mode: Mode, limits: Limits | None = None
             return None
     draft = _limited(draft if limits.overwrites else insert_only(draft), limits)
     guarded = guard(draft, place)
+    if guarded and guarded.text != draft.text and repeats.cut_next_lines(guarded.text, place) != guarded.text:
+        return None
     return guarded if guarded and guarded.text.strip() else None
 
 
