@@ -145,7 +145,7 @@ def _after_typing_over(text: str, n_over: int, end: int, place: Place) -> Draft:
     n_over, end, ahead, more = n_over + n_same, end + n_same, ahead[n_same:], more[n_same:]
     if not ahead.strip():
         return Draft(text, len(place.rest.rstrip()) if more.strip() else n_over)
-    if more.strip().startswith(ahead.strip()):
+    if "\n" not in more and (more.strip().startswith(ahead.strip()) or more.rstrip().endswith(ahead.strip())):
         return Draft(text, len(place.rest.rstrip()))
     if not more.strip() or not is_closers(ahead) or more.lstrip()[0] in ";)]}\n" or "\n" in more:
         return Draft(text[:end], n_over)

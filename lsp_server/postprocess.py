@@ -55,6 +55,15 @@ def postprocess(raw: str, place: Place, mode: Mode, limits: Limits | None = None
     return guarded if guarded and guarded.text.strip() else None
 
 
+def is_past_block(raw: str, place: Place) -> bool:
+    """Tells whether what is written goes on after the block's end, so that the rest is written for nobody."""
+    draft = Draft(raw)
+    for each in _BLOCK[: _BLOCK.index(close_scope)]:
+        draft = each(draft, place)
+    end = scope.scope_end(draft.text, place)
+    return end is not None and bool(draft.text[end:].strip())
+
+
 def clean(draft: Draft, place: Place) -> Draft:
     """Cuts at a special token, half of one, and U+FFFD, half of a character; LF only, for Neovim splits on nothing else."""
     text = _SPECIAL_TOKEN.split(draft.text, maxsplit=1)[0].split("\ufffd", 1)[0]

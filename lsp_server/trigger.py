@@ -33,6 +33,8 @@ _HEADER = re.compile(
 )
 _SENTENCE_END = re.compile(r"\w[.!?]\s*\Z")
 _GOES_ON = re.compile(r"[\s{($=/,:<+%-]\Z")
+_LITERAL = re.compile(r"(?:=|\breturn|[(,])\s*(?!(?:match|if|loop|unsafe|async|func|move)\b)&?[\w.:*\[\]<>]+\s*\{\Z")
+_KEYWORD = re.compile(r"\s*(?:\}\s*else\s+)?(?:if|for|match|while|switch|select|func|fn|impl|type)\b")
 _VALUE = re.compile(r"(?:[=:(,\[]|\breturn|\bin|\bof|\?|&&|\|\|)\s*\{\s*\Z")
 
 
@@ -74,6 +76,9 @@ def _starts_block(place: Place) -> bool:
 
 def _opens(place: Place, text: str) -> bool:
     """Tells whether a text ends with what opens a block of statements."""
+    strings = scan(text, place.language).strings
+    if strings and strings[-1][1] >= len(text.rstrip()) and text.startswith(line_comment(place.language), strings[-1][0]):
+        text = text[: strings[-1][0]]
     text = text.rstrip()
     if is_indented(place.language):
         if not text.endswith(":") or place.language != "python":
@@ -82,6 +87,8 @@ def _opens(place: Place, text: str) -> bool:
     if text.endswith("=>") and place.language != "rust":
         return True
     if text.endswith("{"):
+        if place.language in ("go", "rust") and _LITERAL.search(text) and not _KEYWORD.match(text.rpartition("\n")[2]):
+            return False
         return not _VALUE.search(text) or bool(re.search(r"=>\s*\{\Z|\)\s*\{\Z", text))
     return bool(re.search(r"(?:\A|\n)[^\n]*\b(?:do|then|def .*|begin)\Z", text)) and place.language in (
         "ruby",
