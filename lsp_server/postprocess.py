@@ -1,124 +1,292 @@
-"""From what the model wrote to what a user sees: an ordered tuple of small pure filters.
+"""From what the model wrote to what a user sees: an ordered tuple of small pure filters, then the guard.
 
-Each filter takes the text and its surroundings and gives the text back, shorter or as it was; an empty text is
-no suggestion. What is left is inserted at the cursor and replaces nothing.
+Each filter takes a draft and its place and gives a draft back; an empty text is no suggestion. What is left is
+inserted at the cursor and overwrites only what it says again. `python -m lsp_server.postprocess` runs them on cases,
+one a line in JSON.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
-from lsp_server.prompt import Prompt
+from lsp_server import indentation, repeats, scope, syntax
+from lsp_server.closers import Draft, insert_only, shrink, type_over
+from lsp_server.lexing import line_comment, scan
+from lsp_server.place import Place
+from lsp_server.trigger import Mode
 
-Filter = Callable[[str, Prompt], str]
+Filter = Callable[[Draft, Place], Draft]
 
 # Either spelling (SantaCoder hyphenates), whole or cut off at the end of the text.
 _SPECIAL_TOKEN = re.compile(
-    r"<\|endoftext\|>|<fim[-_](?:prefix|middle|suffix|pad)>|<(?:reponame|filename|gh_stars|jupyter_\w+|issue_\w+|commit_\w+|empty_output)>"
-    r"|<(?:fim[-_][a-z]*|\|[a-z|]*)$"
+    r"<\|endoftext\|>|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|<\|(?:end_of_text|file_separator|im_end|eot_id)\|>"
+    r"|<(?:reponame|filename|file_sep|repo_name|gh_stars|jupyter_\w+|issue_\w+|commit_\w+|empty_output)>|</?s>\s*$"
+    r"|<(?:\|?fim[-_][a-z]*\|?|\|[a-z_|]*|fi|fil\w{1,5}|rep\w{1,5}|gh_\w*|jup\w*_?\w*|commit_\w*)$"
 )
-_QUOTES = "\"'`"
-_OPENERS = {")": "(", "]": "[", "}": "{"}
-_BRACKET = re.compile(r"[()\[\]{}]")
-_STRING = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
-_TAILS = ("*/", "/>", ">", ":", ";", ",")
+_FENCE = re.compile(r"\A\s*```[\w+-]*\n|\n```\s*\Z")
+_MAX_TRIMS = 12
 
 
-def postprocess(text: str, prompt: Prompt) -> str:
-    """Runs the filters in order."""
-    for each in FILTERS:
-        text = each(text, prompt)
-        if not text:
-            break
-    return text
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may be shown, and whether text may be overwritten."""
+
+    max_lines: int | None = None
+    max_chars: int | None = None
+    overwrites: bool = True
 
 
-def first_line(text: str, prompt: Prompt) -> str:
-    """Keeps one line; LF only, for Neovim splits on nothing else."""
-    return re.split(r"[\r\n]", text, maxsplit=1)[0]
+def postprocess(raw: str, place: Place, mode: Mode, limits: Limits | None = None) -> Draft | None:
+    """Runs the filters in order; None where nothing is left to show."""
+    limits = limits or Limits()
+    draft = Draft(raw)
+    for each in _BLOCK if mode is Mode.BLOCK else _LINE:
+        draft = each(draft, place)
+        if not draft.text.strip():
+            return None
+    draft = _limited(draft if limits.overwrites else insert_only(draft), limits)
+    guarded = guard(draft, place)
+    if guarded and guarded.text != draft.text and repeats.cut_next_lines(guarded.text, place) != guarded.text:
+        return None
+    return guarded if guarded and guarded.text.strip() else None
 
 
-def cut_special_tokens(text: str, prompt: Prompt) -> str:
-    """Cuts at a special token that was written out, at half of one, and at U+FFFD, half of a character."""
-    return _SPECIAL_TOKEN.split(text, maxsplit=1)[0].split("\ufffd", 1)[0]
+def is_past_block(raw: str, place: Place) -> bool:
+    """Tells whether what is written goes on after the block's end, so that the rest is written for nobody."""
+    draft = Draft(raw)
+    for each in _BLOCK[: _BLOCK.index(close_scope)]:
+        draft = each(draft, place)
+    end = scope.scope_end(draft.text, place)
+    return end is not None and bool(draft.text[end:].strip())
 
 
-def cut_closed_quote(text: str, prompt: Prompt) -> str:
-    """Ends a string where the quote that closes it already stands behind the cursor."""
-    quote = prompt.closers[:1]
-    line = prompt.prefix.rpartition("\n")[2]
-    if not quote or quote not in _QUOTES or line.count(quote) % 2 == 0:
-        return text
-    return re.split(rf"(?<!\\){quote}", text, maxsplit=1)[0]
+def clean(draft: Draft, place: Place) -> Draft:
+    """Cuts at a special token, half of one, and U+FFFD, half of a character; LF only, for Neovim splits on nothing else."""
+    text = _SPECIAL_TOKEN.split(draft.text, maxsplit=1)[0].split("\ufffd", 1)[0]
+    return replace(draft, text=text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def drop_surplus_closers(text: str, prompt: Prompt) -> str:
-    """Drops closing brackets that nothing is open for, counting: `print(┃)` keeps all of `len(items)`.
-
-    One that more code follows ends the text there: what comes after it was written for another nesting.
-    """
-    n_open = _count_open(prompt)
-    kept: list[str] = []
-    for idx, char in enumerate(text):
-        if char in "([{":
-            n_open[char] += 1
-        elif char in _OPENERS:
-            opener = _OPENERS[char]
-            if n_open[opener] <= 0:
-                if text[idx + 1 :].strip(")]};:, \t"):
-                    break
-                continue
-            n_open[opener] -= 1
-        kept.append(char)
-    return "".join(kept)
+def drop_fence(draft: Draft, place: Place) -> Draft:
+    """Unwraps code that came as Markdown."""
+    if place.language == "markdown" or not draft.text.lstrip().startswith("```"):
+        return draft
+    return replace(draft, text=_FENCE.sub("", draft.text))
 
 
-def drop_repeated_tail(text: str, prompt: Prompt) -> str:
-    """Drops an end that already stands behind the cursor: `;`, `:`, `,`, `>`, `/>`, `*/`."""
-    rest = prompt.closers.strip()
-    for tail in _TAILS:
-        if rest.endswith(tail) and text.rstrip().endswith(tail):
-            return text.rstrip().removesuffix(tail)
-    return text
+def drop_blank_start(draft: Draft, place: Place) -> Draft:
+    """Begins on the cursor's line where that is empty, unless a blank line above a new definition is what is written."""
+    if not place.is_blank or place.inside or not re.match(r"\s*\n", draft.text):
+        return draft
+    above = place.lines_above
+    if not place.head and above and not indentation.opens_block(above[-1], place.language):
+        return draft
+    first, _, more = draft.text.lstrip("\n").partition("\n")
+    while not first.strip() and more:
+        first, _, more = more.partition("\n")
+    return replace(draft, text=first + ("\n" + more if more else ""))
 
 
-def strip_trailing_space(text: str, prompt: Prompt) -> str:
-    return text.rstrip()
+def first_line(draft: Draft, place: Place) -> Draft:
+    """Keeps one line; on an empty one at the margin, the first that says something."""
+    text = draft.text.lstrip("\n") if place.is_blank and not place.head else draft.text
+    return replace(draft, text=text.partition("\n")[0])
 
 
-def drop_repeated_next_line(text: str, prompt: Prompt) -> str:
-    """Keeps silent where the finished line would say what the next one already says; lone closers may repeat."""
-    line = (prompt.prefix.rpartition("\n")[2] + text).strip()
-    next_line = next((each.strip() for each in prompt.suffix.splitlines() if each.strip()), "")
-    return "" if line == next_line and re.search(r"\w", line) else text
+def one_line_before_code(draft: Draft, place: Place) -> Draft:
+    """Keeps one line where code follows on the cursor's."""
+    return first_line(draft, place) if place.rest.strip(")]};:,>\"'`/* \t") else draft
 
 
-FILTERS: tuple[Filter, ...] = (
+def drop_typed_start(draft: Draft, place: Place) -> Draft:
+    """Takes away the start of the line, or of its last word, that stands before the cursor and was written again."""
+    head = place.head.lstrip()
+    text = draft.text.lstrip(" \t")
+    bare = head.rstrip()
+    if bare and place.inside == bare and text.startswith(bare):
+        return replace(draft, text=text[len(bare) :].lstrip(" ") if head != bare else text[len(bare) :])
+    if len(bare) > 2 and re.search(r"\w", bare) and text.startswith(bare) and text != bare:
+        cut = len(head) if text.startswith(head) else len(bare)
+        if not (bare[-1].isalnum() and text[len(bare)].isalnum() and head == bare) or " " in bare:
+            return replace(draft, text=text[cut:])
+    word = re.search(r"[^\W\d]\w+\Z", place.head)
+    if word and draft.text.startswith(word[0]) and re.match(r"\w", draft.text[len(word[0]) :]) and not place.inside:
+        return replace(draft, text=draft.text[len(word[0]) :])
+    last = re.search(r"[^\W\d][\w.]{2,}\(?\s*\Z", place.head)
+    if last and draft.text.startswith(last[0]) and ("." in last[0] or "(" in last[0]):
+        return replace(draft, text=draft.text[len(last[0]) :])
+    return draft
+
+
+def end_with_comment(draft: Draft, place: Place) -> Draft:
+    """Ends a comment that the cursor is in where the comment ends, for the code below it was not asked for."""
+    comment = line_comment(place.language)
+    if place.inside != comment:
+        return draft
+    first, *more = draft.text.split("\n")
+    n_more = next((idx for idx, line in enumerate(more) if not line.lstrip().startswith(comment)), len(more))
+    return replace(draft, text="\n".join([first, *more[:n_more]]))
+
+
+def fit_indentation(draft: Draft, place: Place) -> Draft:
+    text = indentation.fit(draft.text, place)
+    return replace(draft, text=text, replace_before=indentation.before_clause(text, place))
+
+
+def strip_trailing_space(draft: Draft, place: Place) -> Draft:
+    """Strips each line's end; one blank stays before code that follows on the line."""
+    text = re.sub(r"[ \t]+(?=\n)", "", draft.text) if not place.inside else draft.text
+    bare = text.rstrip()
+    spaced = text[len(bare) :].startswith(" ") and "\n" not in text[len(bare) :]
+    follows = place.rest[draft.replace :]
+    if spaced and follows[:1].strip() and follows[:1] not in ")]};:,\"'`":
+        bare += " "
+    return replace(draft, text=bare)
+
+
+def close_scope(draft: Draft, place: Place) -> Draft:
+    end = scope.scope_end(draft.text, place)
+    return draft if end is None else replace(draft, text=draft.text[:end])
+
+
+def end_string(draft: Draft, place: Place) -> Draft:
+    """Ends at the line's end inside of a string that can't go past it."""
+    if place.inside not in ('"', "'"):
+        return draft
+    read = scan(draft.text, place.language, place.inside)
+    ends = read.tokens and read.tokens[0].text == place.inside
+    return draft if ends else replace(draft, text=draft.text.partition("\n")[0])
+
+
+def _on_text(each: Callable[[str, Place], str]) -> Filter:
+    def on_draft(draft: Draft, place: Place) -> Draft:
+        text = each(draft.text, place)
+        return draft if text == draft.text else replace(draft, text=text, replace=0)
+
+    on_draft.__name__ = each.__name__
+    on_draft.__doc__ = each.__doc__
+    return on_draft
+
+
+_REPEATS = (
+    _on_text(repeats.cut_loop_in_line),
+    _on_text(repeats.cut_rewritten),
+    _on_text(repeats.cut_next_lines),
+    _on_text(repeats.cut_repeated_blocks),
+    _on_text(repeats.drop_repeated_lines),
+)
+_LINE: tuple[Filter, ...] = (
+    clean,
+    drop_fence,
+    drop_blank_start,
     first_line,
-    cut_special_tokens,
-    cut_closed_quote,
-    drop_surplus_closers,
-    drop_repeated_tail,
+    drop_typed_start,
+    fit_indentation,
+    *_REPEATS,
+    type_over,
     strip_trailing_space,
-    drop_repeated_next_line,
+    _on_text(repeats.cut_next_lines),
+    shrink,
 )
+_BLOCK: tuple[Filter, ...] = (
+    clean,
+    drop_fence,
+    drop_blank_start,
+    one_line_before_code,
+    end_string,
+    end_with_comment,
+    drop_typed_start,
+    fit_indentation,
+    *_REPEATS,
+    close_scope,
+    type_over,
+    strip_trailing_space,
+    _on_text(repeats.cut_next_lines),
+    shrink,
+)
+FILTERS: tuple[Filter, ...] = tuple(dict.fromkeys((*_BLOCK, *_LINE)))
 
 
-def _count_open(prompt: Prompt) -> dict[str, int]:
-    """Counts the brackets open at the cursor that nothing behind it closes: neither its line nor lines of closers below."""
-    n_open = dict.fromkeys("([{", 0)
-    for char in _BRACKET.findall(_STRING.sub("", prompt.prefix)):
-        if char not in _OPENERS:
-            n_open[char] += 1
+def guard(draft: Draft, place: Place) -> Draft | None:
+    """Parses the document with the draft in place; where it is more broken than without, trims until it is not.
+
+    What was broken already may stay so: a half-written line seldom parses.
+    """
+    document = place.prefix + place.suffix
+    before = syntax.n_errors(document, place.language)
+    if before is None:
+        return draft if _keeps_balance(draft, place) else None
+    for trimmed in (draft, *_trims(draft)):
+        start = len(place.prefix) - trimmed.replace_before
+        after = syntax.n_errors_after(
+            document,
+            place.language,
+            start=start,
+            old_end=len(place.prefix) + trimmed.replace,
+            written=trimmed.text,
+        )
+        if after is None or after <= before:
+            return trimmed
+    opens_more = draft.text.rstrip().endswith(("{", "(", "["))
+    return draft if before and (opens_more or _keeps_balance(draft, place)) else None
+
+
+def _trims(draft: Draft) -> Iterator[Draft]:
+    """Gives shorter drafts, longest first: fewer lines, then less of the first line."""
+    lines = draft.text.split("\n")
+    first = lines[0].rstrip()
+    for n_lines in range(len(lines) - 1, 0, -1)[:_MAX_TRIMS]:
+        yield Draft("\n".join(lines[:n_lines]).rstrip(), 0, draft.replace_before)
+    borders = [match.end() for match in re.finditer(r"[)\]};]", first)]
+    for border in borders[::-1][:_MAX_TRIMS]:
+        yield replace(draft, text=first[:border])
+
+
+def _keeps_balance(draft: Draft, place: Place) -> bool:
+    """Tells whether as many brackets are left open, or closed for nothing, as before."""
+    before = _imbalance(place.prefix + place.suffix, place.language)
+    start = len(place.prefix) - draft.replace_before
+    after = _imbalance(place.prefix[:start] + draft.text + place.suffix[draft.replace :], place.language)
+    return after <= before
+
+
+def _imbalance(text: str, language: str) -> int:
+    depth: list[str] = []
+    n_wrong = 0
+    pairs = {")": "(", "]": "[", "}": "{"}
+    for token in scan(text, language).tokens:
+        if token.text not in pairs:
+            depth.append(token.text)
+        elif depth and depth[-1] == pairs[token.text]:
+            depth.pop()
         else:
-            n_open[_OPENERS[char]] = max(0, n_open[_OPENERS[char]] - 1)
-    behind = prompt.closers
-    for line in prompt.suffix.splitlines():
-        if line.strip(")]};:, \t"):
-            break
-        behind += line
-    for char in behind:
-        if char in _OPENERS:
-            n_open[_OPENERS[char]] -= 1
-    return n_open
+            n_wrong += 1
+    return n_wrong + len(depth)
+
+
+def _limited(draft: Draft, limits: Limits) -> Draft:
+    """Keeps whole lines, and of a line too long whole words."""
+    text, max_chars = "\n".join(draft.text.split("\n")[: limits.max_lines]), limits.max_chars
+    if max_chars and len(text) > max_chars:
+        text = text[: max_chars + 1]
+        text = text.rpartition("\n")[0] or text[:max_chars].rpartition(" ")[0] or text[:max_chars]
+    return draft if text == draft.text else Draft(text.rstrip(), 0, draft.replace_before)
+
+
+def main() -> None:
+    """Reads cases and writes what is shown for each, one a line in JSON."""
+    for line in sys.stdin:
+        if not line.strip():
+            continue
+        case = json.loads(line)
+        place = Place.at(case["language"], case["prefix"], case["suffix"])
+        shown = postprocess(case["raw"], place, Mode(case.get("mode", "line")))
+        answer = shown and {"text": shown.text, "replace": shown.replace, "replace_before": shown.replace_before}
+        sys.stdout.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -32,13 +32,14 @@ from engine.api import (
     open_engine,
 )
 from lsp_server.documents import Document
-from lsp_server.postprocess import postprocess
+from lsp_server.place import Place
+from lsp_server.postprocess import Limits, is_past_block, postprocess
 from lsp_server.prompt import Prompt, cut, is_closers
 from lsp_server.settings import Settings
 from lsp_server.suggestions import Completion, Suggestion, Suggestions
 from lsp_server.text import Text
 from lsp_server.tracing import Tracer
-from lsp_server.trigger import Mode, decide
+from lsp_server.trigger import Mode, When, decide
 
 _log = logging.getLogger(__name__)
 
@@ -170,20 +171,27 @@ class Scheduler:
             self._tracer.silent(document.version, f"engine_down: {error}")
             return None
 
+        place = Place.at(document.language, prompt.prefix, prompt.closers + prompt.suffix)
         text, counters = self._suggestions.recall(document.uri, prompt), Counters(finish=Finish.SHOWN)
         if text is None:
-            if decide(prompt, invoked=query.invoked) is Mode.NONE:
+            switches = {"comments": When(settings.comments), "strings": When(settings.strings)}
+            mode = decide(place, invoked=query.invoked, **switches)
+            if mode is Mode.NONE:
                 self._stop_decode(document.uri)
-                self._tracer.silent(document.version, "code follows")
+                self._tracer.silent(document.version, "no place for a suggestion")
                 return None
-            decode = await self._decode(query, prompt, settings=settings, deadline=deadline)
+            block = place if mode is Mode.BLOCK else None
+            decode = await self._decode(query, prompt, settings=settings, deadline=deadline, block=block)
             text, counters = decode.rest_after(prompt) or "", decode.counters
-        text = postprocess(text, prompt)
+        mode = Mode.BLOCK if "\n" in text else Mode.LINE  # a line's completion ends before one
+        shown = postprocess(text, place, mode, Limits(max_chars=settings.max_chars, overwrites=False))
         self.last = counters
-        self._tracer.answered(document.version, counters, text)
-        return Suggestion(text, query.offset) if text else None
+        self._tracer.answered(document.version, counters, shown.text if shown else "")
+        return Suggestion(shown.text, query.offset) if shown else None
 
-    async def _decode(self, query: Query, prompt: Prompt, *, settings: Settings, deadline: float) -> _Decode:
+    async def _decode(
+        self, query: Query, prompt: Prompt, *, settings: Settings, deadline: float, block: Place | None
+    ) -> _Decode:
         """Lets the live decode finish where the prompt agrees with it, and otherwise runs a new one."""
         uri = query.document.uri
         live = self._live.get(uri)
@@ -196,11 +204,11 @@ class Scheduler:
             document=uri,
             prefix=prompt.prefix,
             suffix=prompt.suffix,
-            stop=Stop.NEWLINE,
+            stop=Stop.NONE if block else Stop.NEWLINE,
             max_tokens=settings.max_tokens,
             deadline_ms=max(1.0, (deadline - asyncio.get_running_loop().time()) * 1000),
         )
-        fresh = self._live[uri] = _Decode(query, prompt, self._engine.complete(request))
+        fresh = self._live[uri] = _Decode(query, prompt, self._engine.complete(request), block)
         fresh.task.add_done_callback(lambda _: self._decoded(uri, fresh))
         await fresh.finish(deadline + _GRACE_S)
         return fresh
@@ -256,11 +264,12 @@ class Scheduler:
 class _Decode:
     """One completion being written; its task owns the engine's stream, and cancelling it closes the stream."""
 
-    def __init__(self, query: Query, prompt: Prompt, stream: AsyncGenerator[Chunk, None]) -> None:
+    def __init__(self, query: Query, prompt: Prompt, stream: AsyncGenerator[Chunk, None], block: Place | None) -> None:
         self.prompt = prompt
         self.text = ""
         self.counters = Counters(finish=Finish.CANCELLED)  # until the engine says better
         self._base = query
+        self._block = block  # where a block is written, which ends with its scope
         self._typed = ""  # since the prompt, by the user; what was written may not disagree with it
         self._closers_pass = False  # the editor may have typed some of it
         self.task = asyncio.create_task(self._run(stream))
@@ -271,7 +280,7 @@ class _Decode:
                 async for chunk in stream:
                     self.text += chunk.text
                     self.counters = chunk.counters or self.counters
-                    if not self._agrees():
+                    if not self._agrees() or (self._block and is_past_block(self.text, self._block)):
                         break
         except EngineError as error:
             _log.error("the engine failed: %s", error)

@@ -30,6 +30,9 @@ class Settings:
     enabled: bool = _setting(True, "whether anything is suggested")
     deadline_ms: int = _setting(1000, "after which an answer is what there is by then", unit="ms", range=(20, 60_000))
     max_tokens: int = _setting(64, "longest suggestion", unit="tokens", range=(1, 512))
+    max_chars: int = _setting(400, "longest suggestion", unit="characters", range=(1, 10_000))
+    comments: str = _setting("on", "whether comments are completed", choices=("off", "on-demand", "on"))
+    strings: str = _setting("on", "whether strings are completed", choices=("off", "on-demand", "on"))
     prefetch: bool = _setting(True, "whether prompts are prefilled while nobody waits")
 
     engine: str = _setting("resident", "where the model runs", choices=("resident", "in-process", "scripted"), user_only=True)

@@ -1,10 +1,15 @@
-"""Whether a suggestion is wanted at a place, and how much of one."""
+"""Whether a suggestion is wanted at a place, and how much of one. `python -m lsp_server.trigger` decides cases in JSON."""
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 from enum import StrEnum
 
-from lsp_server.prompt import Prompt
+from lsp_server.lexing import ENDS_OF_COMMENT, is_indented, line_comment, scan
+from lsp_server.place import Place, indent_of
+from lsp_server.prompt import is_closers
 
 
 class Mode(StrEnum):
@@ -12,8 +17,132 @@ class Mode(StrEnum):
 
     NONE = "none"
     LINE = "line"
+    BLOCK = "block"
 
 
-def decide(prompt: Prompt, *, invoked: bool) -> Mode:
-    """Keeps silent before text that is not closers, which includes the middle of a word, unless asked by hand."""
-    return Mode.LINE if invoked or prompt.ends_line else Mode.NONE
+class When(StrEnum):
+    """When something is suggested in a kind of text."""
+
+    OFF = "off"
+    ON_DEMAND = "on-demand"
+    ON = "on"
+
+
+_HEADER = re.compile(
+    r"(?:async\s+)?(?:def|class|if|elif|else|for|while|try|except|finally|with|match|case)\b.*:\s*\Z", re.DOTALL
+)
+_SENTENCE_END = re.compile(r"\w[.!?]\s*\Z")
+_GOES_ON = re.compile(r"[\s{($=/,:<+%-]\Z")
+_LITERAL = re.compile(r"(?:=|\breturn|[(,])\s*(?!(?:match|if|loop|unsafe|async|func|move)\b)&?[\w.:*\[\]<>]+\s*\{\Z")
+_KEYWORD = re.compile(r"\s*(?:\}\s*else\s+)?(?:if|for|match|while|switch|select|func|fn|impl|type)\b")
+_VALUE = re.compile(r"(?:[=:(,\[]|\breturn|\bin|\bof|\?|&&|\|\|)\s*\{\s*\Z")
+
+
+def decide(place: Place, *, invoked: bool, comments: When = When.ON, strings: When = When.ON) -> Mode:
+    """Keeps silent before code, in a word, and in a string or comment that is finished, unless asked by hand."""
+    in_comment = place.inside == line_comment(place.language) or place.inside in ENDS_OF_COMMENT
+    if place.inside:
+        when = comments if in_comment else strings
+        if when is When.OFF or (not invoked and (when is When.ON_DEMAND or _is_finished(place))):
+            return Mode.NONE
+    if not is_closers(place.rest):
+        return Mode.LINE if invoked else Mode.NONE
+    if place.inside:
+        return Mode.LINE
+    return Mode.BLOCK if _starts_block(place) else Mode.LINE
+
+
+def _is_finished(place: Place) -> bool:
+    """Tells whether the string or comment around the cursor has its end, and says what it has to say."""
+    written = place.prefix[place.inside_since + len(place.inside) :].rpartition("\n")[2]
+    if place.inside == line_comment(place.language):
+        return bool(_SENTENCE_END.search(written))
+    end = ENDS_OF_COMMENT.get(place.inside, place.inside)
+    if end not in place.rest:
+        return False
+    return bool(written.strip(" *!")) and not _GOES_ON.search(written)
+
+
+def _starts_block(place: Place) -> bool:
+    """Tells whether the cursor is where the body of a block begins that has none yet."""
+    if not place.is_blank:
+        return _opens(place, place.prefix) and not _has_body(place, indent_of(place.head))
+    above = _above_comments(place)
+    if not above.strip():
+        return False
+    opener = above.rpartition("\n")[2]
+    return _opens(place, above) and not _has_body(place, _header_indent(place, above, opener))
+
+
+def _opens(place: Place, text: str) -> bool:
+    """Tells whether a text ends with what opens a block of statements."""
+    strings = scan(text, place.language).strings
+    if strings and strings[-1][1] >= len(text.rstrip()) and text.startswith(line_comment(place.language), strings[-1][0]):
+        text = text[: strings[-1][0]]
+    text = text.rstrip()
+    if is_indented(place.language):
+        if not text.endswith(":") or place.language != "python":
+            return place.language != "python" and place.is_blank and text.endswith((":", "{", "->", "=", "do", "where", "of"))
+        return bool(_HEADER.match(_statement(place, text)))
+    if text.endswith("=>") and place.language != "rust":
+        return True
+    if text.endswith("{"):
+        if place.language in ("go", "rust") and _LITERAL.search(text) and not _KEYWORD.match(text.rpartition("\n")[2]):
+            return False
+        return not _VALUE.search(text) or bool(re.search(r"=>\s*\{\Z|\)\s*\{\Z", text))
+    return bool(re.search(r"(?:\A|\n)[^\n]*\b(?:do|then|def .*|begin)\Z", text)) and place.language in (
+        "ruby",
+        "lua",
+        "shellscript",
+        "elixir",
+    )
+
+
+def _statement(place: Place, text: str) -> str:
+    """Gives the last statement of a text, from the line on which its brackets began."""
+    opened: list[int] = []
+    start = text.rfind("\n") + 1
+    for token in scan(text, place.language).tokens:
+        if token.text in "([{":
+            opened.append(token.offset)
+        elif token.text in ")]}" and opened:
+            begun = opened.pop()
+            if token.offset >= start:
+                start = min(start, text.rfind("\n", 0, begun) + 1)
+    return "" if opened else text[start:].lstrip()
+
+
+def _above_comments(place: Place) -> str:
+    """Gives what stands above the cursor's line, without the comments and the docstring that a body may begin with."""
+    text = place.prefix[: len(place.prefix) - len(place.head)].rstrip()
+    comment = re.escape(line_comment(place.language))
+    docstring = r"|(?<=\n)[ \t]*[rR]?(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?''')\Z" if place.language == "python" else ""
+    pattern = re.compile(r"(?<=\n)[ \t]*(?:" + comment + r"[^\n]*|/\*(?:(?!\*/)[\s\S])*\*/)\Z" + docstring)
+    while match := pattern.search(text):
+        text = text[: match.start()].rstrip()
+    return text
+
+
+def _header_indent(place: Place, above: str, opener: str) -> str:
+    statement = _statement(place, above) if place.language == "python" else ""
+    at = above.rfind(statement) if statement else -1
+    return indent_of(above[above.rfind("\n", 0, at) + 1 :]) if at > 0 else indent_of(opener)
+
+
+def _has_body(place: Place, indent: str) -> bool:
+    """Tells whether statements of the block follow: something deeper, before the block's end."""
+    following = next(iter(place.lines_below), "")
+    return len(indent_of(following)) > len(indent) and not re.match(r"\s*[)\]}]", following)
+
+
+def main() -> None:
+    """Reads cases and writes the mode of each, one a line."""
+    for line in sys.stdin:
+        if line.strip():
+            case = json.loads(line)
+            place = Place.at(case["language"], case["prefix"], case["suffix"])
+            sys.stdout.write(decide(place, invoked=bool(case.get("invoked"))).value + "\n")
+
+
+if __name__ == "__main__":
+    main()

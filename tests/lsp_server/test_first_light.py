@@ -60,7 +60,8 @@ class Editor:
         self.client = client
         self.before, self._after = split(marked)
         self._version = 1
-        item = types.TextDocumentItem(URI, "python", self._version, self.before + self._after)
+        # Plain text, for what a small model writes need not parse, and would not be shown then.
+        item = types.TextDocumentItem(URI, "plaintext", self._version, self.before + self._after)
         client.text_document_did_open(types.DidOpenTextDocumentParams(item))
 
     @property

@@ -1,76 +1,122 @@
-"""The filters: what is written at the cursor, and what of it is shown."""
+"""The filters: what is written at the cursor, and the document that results."""
 
 from __future__ import annotations
 
+import io
+import json
+import sys
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsp_server.postprocess import FILTERS, postprocess
-from tests.lsp_server.places import prompt_at
+from lsp_server import postprocess as postprocess_module
+from lsp_server.place import Place
+from lsp_server.postprocess import Limits, postprocess
+from lsp_server.syntax import n_errors
+from lsp_server.trigger import Mode
+from tests.data.postprocess import GROUPS, Case
+from tests.lsp_server.places import split
 
 
-def check(marked: str, written: str, shown: str) -> None:
-    assert postprocess(written, prompt_at(marked)) == shown
+def document_after(case: Case) -> str | None:
+    before, after = split(case.marked)
+    place = Place.at(case.language, before, after)
+    shown = postprocess(case.raw, place, Mode(case.mode))
+    if shown is None:
+        return None
+    before = place.prefix[: len(place.prefix) - shown.replace_before]
+    return before + shown.text + place.suffix[shown.replace :]
+
+
+def check(case: Case) -> None:
+    assert document_after(case) == case.document
 
 
 @pytest.mark.parametrize(
-    ("marked", "written", "shown"),
+    "case", [pytest.param(case, id=f"{name}-{idx}") for name, cases in GROUPS.items() for idx, case in enumerate(cases)]
+)
+def test_the_document_that_results(case) -> None:
+    check(case)
+
+
+def test_the_program_runs_cases_in_json(monkeypatch, capsys) -> None:
+    cases = [
+        {"language": "javascript", "prefix": "f(a, ", "suffix": ")\n", "raw": "b);", "mode": "line"},
+        {"language": "javascript", "prefix": "f(a, ", "suffix": ")\n", "raw": "", "mode": "block"},
+    ]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(json.dumps(case) for case in cases) + "\n"))
+    postprocess_module.main()
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == {"text": "b);", "replace": 1, "replace_before": 0}
+    assert second is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "limits", "text"),
     [
-        # one line, without its end
-        ("x = ┃\n", "1\ny = 2", "1"),
-        ("x = ┃\n", "1\r\ny = 2", "1"),
-        ("x = ┃\n", "\ny = 2", ""),
-        ("x = ┃\n", "1  ", "1"),
-        ("x = ┃\n", "   ", ""),
-        # special tokens, halves of them and of characters
-        ("x = ┃\n", "1<|endoftext|>y", "1"),
-        ("x = ┃\n", "1<fim_middle>y", "1"),
-        ("x = ┃\n", "1<fim-suffix>", "1"),
-        ("x = ┃\n", "1<fim_mid", "1"),
-        ("x = ┃\n", "1<|endof", "1"),
-        ("x = ┃\n", "'é\ufffd", "'é"),
-        ("if x ┃:\n", "< y", "< y"),
-        # closers are counted
-        ("print(┃)\n", "len(items)", "len(items)"),
-        ("print(┃)\n", "len(items))", "len(items)"),
-        ("print(┃\n", "len(items))", "len(items))"),
-        ("foo(a, ┃\n", "b));", "b);"),
-        ("foo(a, ┃)\n", "b) + c(d)", "b"),
-        ("x = [f(┃)]\n", "1), g(2)]", "1"),
-        ("foo(\n    a, ┃\n)\n", "b)", "b"),
-        ("d = {'a': ┃}\n", "[1, 2]}", "[1, 2]"),
-        ("if (x) {\n    y();\n┃\n", "}", "}"),
-        ("print(')', ┃)\n", "x)", "x"),
-        # quotes that stand behind the cursor already
-        ("print('┃')\n", "hello')", "hello"),
-        ("print('┃')\n", "it\\'s', end='')", "it\\'s"),
-        ('x = f("a", ┃)\n', '"b")', '"b"'),
-        # other ends that stand behind the cursor already
-        ("if (┃):\n", "x > 1):", "x > 1"),
-        ("foo(┃);\n", "a);", "a"),
-        ("<a href=┃ />\n", '"x" />', '"x"'),
-        ("x = 1┃;\n", " + 2;", " + 2"),
-        # the next line is not said twice
-        ("┃\nreturn x\n", "return x", ""),
-        ("    ┃\n    return x\n", "return x", ""),
-        ("ret┃\n\n  return x\n", "urn x", ""),
-        ("  return ┃\n  return x\n", "y", "y"),
-        ("if (x) {\n  if (y) {\n    z();\n  ┃\n}\n", "}", "}"),
+        ("a = 1\n    b = 2\n    c = 3", Limits(max_lines=2), "a = 1\n    b = 2"),
+        ("a = 1\n    b = 2\n    c = 3", Limits(max_chars=16), "a = 1\n    b = 2"),
+        ("# the sum of all items", Limits(max_chars=20), "# the sum of all"),
     ],
 )
-def test_what_is_shown(marked, written, shown) -> None:
-    check(marked, written, shown)
+def test_no_more_is_shown_than_the_settings_allow(raw, limits, text) -> None:
+    shown = postprocess(raw, Place.at("python", "def f():\n    ", "\n"), Mode.BLOCK, limits)
+    assert shown
+    assert shown.text == text
 
 
-@given(
-    st.text(st.sampled_from("ab ()[]{}'\",;:<>/*\n\\"), max_size=30),
-    st.sampled_from(["f(┃)\n", "x = ['┃']\n", "┃\nab\n", "{(┃\n}\n"]),
+def test_an_editor_that_cannot_overwrite_gets_what_needs_none() -> None:
+    shown = postprocess("b) + c(d);", Place.at("javascript", "foo(a, ", ")\n"), Mode.LINE, Limits(overwrites=False))
+    assert shown
+    assert (shown.text, shown.replace, shown.replace_before) == ("b) + c(d", 0, 0)
+
+
+_WRITTEN = st.lists(
+    st.sampled_from(
+        ["a", "b(", ")", "]", "[", "{", "}", "'", '"', ";", ",", ":", " ", "\n", "\n    ", "return x", "if a:", "b.c", "#"]
+    ),
+    max_size=12,
+).map("".join)
+_PLACES = st.sampled_from(
+    [
+        ("python", "def f(a):\n    ┃\n    return x\n"),
+        ("python", "x = f(┃)\n"),
+        ("python", "x = ['┃']\n"),
+        ("javascript", "function f() {\n  ┃\n}\n"),
+        ("javascript", "f(a, ┃);\ng();\n"),
+        ("javascript", "s.on('data', (d) => {┃})\n"),
+        ("go", "func f() {\n\t┃\n}\n"),
+        ("json", '{\n  "a": [┃]\n}\n'),
+    ]
 )
-def test_every_filter_shortens_and_the_whole_is_idempotent(written, marked) -> None:
-    prompt = prompt_at(marked)
-    assert all(len(each(written, prompt)) <= len(written) for each in FILTERS)
-    once = postprocess(written, prompt)
-    assert postprocess(once, prompt) == once
-    assert "\n" not in once
-    assert "\r" not in once
+
+
+def lines_of(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+@settings(max_examples=300, deadline=None)
+@given(_WRITTEN, _PLACES, st.sampled_from([Mode.LINE, Mode.BLOCK]))
+def test_whatever_is_written_what_is_shown_fits(written, where, mode) -> None:
+    language, marked = where
+    before, after = split(marked)
+    place = Place.at(language, before, after)
+    shown = postprocess(written, place, mode)
+    if shown is None:
+        return
+    assert shown.replace <= len(place.rest)
+    assert shown.replace_before <= len(place.head)
+    assert "\r" not in shown.text
+    assert mode is Mode.BLOCK or "\n" not in shown.text
+    document = before[: len(before) - shown.replace_before] + shown.text + after[shown.replace :]
+    errors = n_errors(before + after, language)
+    if errors == 0:
+        assert n_errors(document, language) == 0
+    last, *below = lines_of((before + shown.text).split("\n")[-1] + after[shown.replace :])
+    if below and any(char.isalpha() for char in below[0]) and place.is_blank:
+        assert last != below[0]
+    again = postprocess(shown.text, place, mode)
+    if not shown.replace:
+        assert again
+        assert (again.text, again.replace) == (shown.text, 0)

@@ -23,6 +23,7 @@ RULES = [
     Rule(prefix_ends="slow = ", text="one two three four five six seven eight nine ten\n", token_ms=50),
     Rule(prefix_ends="fails = ", text="half", error="EngineClosed"),
     Rule(prefix_ends="nothing = ", text="\n"),
+    Rule(prefix_ends="f() {", text="\n  a();\n}\n\nfunction g() {\n  b();\n  c();\n}\n", token_ms=20),
     Rule(prefix_ends="x", text=" anything"),
     Rule(prefix_ends=" = ", text="sum(items)\n"),
 ]
@@ -38,7 +39,7 @@ class Editor:
     def query(self, marked: str, *, invoked: bool = False) -> Query:
         before, after = split(marked)
         self._version += 1
-        document = Document(uri="file:///d.py", language="python", version=self._version, text=Text.of(before + after))
+        document = Document(uri="file:///d.py", language="plaintext", version=self._version, text=Text.of(before + after))
         return Query(document, len(before), invoked)
 
     def ask(self, marked: str, *, invoked: bool = False) -> asyncio.Task[str | None]:
@@ -324,5 +325,17 @@ def test_code_behind_the_cursor_is_answered_only_on_demand() -> None:
         assert await editor.ask("total = ┃items\n") is None
         assert editor.scheduler.last is None
         assert await editor.ask("total = ┃items\n", invoked=True) == "sum(items)"
+
+    play(scenario)
+
+
+def test_a_block_is_written_until_its_scope_closes() -> None:
+    async def scenario(editor: Editor) -> None:
+        query = editor.query("function f() {┃\n")
+        query = replace(query, document=replace(query.document, language="javascript"))
+        suggestion = await editor.scheduler.suggest(query, SETTINGS)
+        assert suggestion
+        assert suggestion.text == "\n  a();\n}"
+        assert await editor.is_idle()
 
     play(scenario)

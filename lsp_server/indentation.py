@@ -1,0 +1,172 @@
+"""Indentation as the document has it: its tabs or spaces, its width, and the first line against the rest.
+
+A model repeats the indentation that stands before the cursor already, or writes a block as if it began at the margin.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lsp_server.lexing import is_indented
+from lsp_server.place import Place, indent_of
+
+OPENS_BLOCK = re.compile(r"[{(\[]\s*$|=>\s*$")
+_OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
+_CLAUSE = re.compile(r"\s*(?:elif|else|except|finally)\b.*:")
+_HEADS = {
+    "elif": r"(?:if|elif)\b",
+    "else": r"(?:if|elif|for|while|try|except|async for)\b",
+    "except": r"(?:try|except)\b",
+    "finally": r"(?:try|except|else)\b",
+}
+
+
+def opens_block(line: str, language: str) -> bool:
+    """Tells whether the next line belongs deeper than this one."""
+    line = re.sub(r"\s(?:#|//).*$", "", line) if not re.search(r"[\"'`]", line) else line
+    return bool((_OPENS_INDENTED if is_indented(language) else OPENS_BLOCK).search(line))
+
+
+def wanted_indent(place: Place) -> str | None:
+    """Gives the indentation that a new statement has here; None where nothing stands above."""
+    above = place.lines_above
+    if not above:
+        return None
+    return indent_of(above[-1]) + (_unit_of(place) if opens_block(above[-1], place.language) else "")
+
+
+def fit(text: str, place: Place) -> str:
+    """Gives the text in the document's own indentation."""
+    written, *more = text.split("\n")
+    first = _fit_first(written, place)
+    if not any(line.strip() for line in more) or place.inside in ('"""', "'''", "`"):
+        return "\n".join([first, *more])
+    base = len(place.head) + len(indent_of(first)) if place.is_blank else len(indent_of(place.head))
+    base -= before_clause(first, place)
+    lead = len(indent_of(_in_unit_kind([written], place)[0]))
+    more = _in_unit_kind(more, place)
+    if place.is_blank and lead > 1 and lead >= len(place.head):  # the first line came with its indentation, and so did the rest
+        return "\n".join([first, *(_moved(line, base - lead, place) for line in more)])
+    return "\n".join([first, *_fit_more(first, more, place, base=base)])
+
+
+def before_clause(text: str, place: Place) -> int:
+    """Tells how many characters of indentation before the cursor are too many for what is written there.
+
+    Editors indent a new line like the one above; a `}` or an `else:` belongs to the line that opened its block.
+    """
+    if not place.is_blank or not place.head or place.inside:
+        return 0
+    target: str | None = None
+    if text[:1] in ("}", ")", "]") and text[:1]:
+        opened = [each for each in place.brackets if each.closed_at is None]
+        target = opened[-1].indent if opened else None
+    elif is_indented(place.language) and (clause := _CLAUSE.match(text)):
+        keyword = clause.group().split()[0].rstrip(":")
+        heads = [indent_of(line) for line in place.lines_above if re.match(_HEADS[keyword], line.lstrip())]
+        target = next((each for each in reversed(heads) if len(each) < len(place.head)), None)
+        above = place.lines_above
+        if above and opens_block(above[-1], place.language):
+            target = None
+    if target is None or not place.head.startswith(target):
+        return 0
+    return len(place.head) - len(target)
+
+
+def _fit_first(line: str, place: Place) -> str:
+    """Takes away indentation that stands before the cursor already, and one blank too many."""
+    lead = indent_of(line)
+    if not lead:
+        return line
+    if not place.is_blank:
+        return line.lstrip() if place.head[-1:].isspace() and place.inside != "`" else line
+    if place.inside:
+        return line
+    lead = _in_unit_kind([line], place)[0][: -len(line.lstrip()) or None] if line.strip() else lead
+    wanted = wanted_indent(place)
+    if not place.head:
+        if (wanted and place.unit and len(lead) < len(wanted) and opens_block(place.lines_above[-1], place.language)) or (
+            wanted is not None and len(lead) == len(wanted) + 1
+        ):
+            lead = wanted
+        return lead + line.lstrip()
+    deliberate = wanted is not None and not opens_block(place.lines_above[-1], place.language)
+    if deliberate and len(lead) > 1:
+        return line.lstrip()
+    if wanted is not None and place.head + lead == wanted:
+        return lead + line.lstrip()
+    if wanted is not None and len(place.head) < len(wanted) and len(place.head + lead) <= len(wanted) + 1:
+        return wanted[len(place.head) :] + line.lstrip()
+    return line.lstrip()
+
+
+def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[str]:
+    """Moves the lines after the first to the level that the first one has, and each by the one blank it is off."""
+    opening = (place.head if not place.is_blank else "") + first
+    deeper = next((len(indent_of(line)) for line in more if line.strip()), 0)
+    following = next((line.strip() for line in more if line.strip()), "")
+    unit = len(_unit_of(place))
+    shift, step = 0, unit
+    if (
+        base
+        and not deeper
+        and place.is_blank
+        and not is_indented(place.language)
+        and more[0].strip()
+        and following[0] not in "})]#"
+    ):
+        return [_moved(line, base, place) for line in more]
+    if opens_block(opening, place.language) and following[:1] not in ("}", ")", "]"):
+        if deeper <= base and base and (place.is_blank or deeper < base):
+            shift = base  # written as if at the margin
+            step = deeper or unit
+        elif place.unit and deeper > base:
+            step = deeper - base
+        if deeper <= base and not shift and is_indented(place.language) and place.unit:
+            shift = unit
+    lines = []
+    for line in more:
+        indent = len(indent_of(line))
+        if line.strip():
+            if shift:
+                indent += shift
+            if place.unit and step > 1 and step != unit and indent > base and (indent - base) % step in (0, 1):
+                indent = base + (indent - base) // step * unit
+            elif _is_one_off(indent, line, unit, base):
+                indent -= 1
+            if indent != len(indent_of(line)):
+                line = _char(place) * indent + line.lstrip()
+        lines.append(line)
+    return lines
+
+
+def _moved(line: str, shift: int, place: Place) -> str:
+    indent = len(indent_of(line)) + shift
+    return _char(place) * indent + line.lstrip() if shift and line.strip() else line
+
+
+def _is_one_off(indent: int, line: str, unit: int, base: int) -> bool:
+    return unit > 1 and base % unit == 0 and indent % unit == 1 and indent > 1 and not line.lstrip().startswith("*")
+
+
+def _in_unit_kind(lines: list[str], place: Place) -> list[str]:
+    """Turns spaces into tabs or tabs into spaces, where the document has the other."""
+    if place.unit == "\t":
+        width = min((len(indent) for line in lines if (indent := indent_of(line)).startswith("  ")), default=4)
+        width = width if width in (2, 3, 4, 8) else 4
+        return [
+            re.sub(r"^[ \t]+", lambda match: "\t" * -(-len(match.group().expandtabs(width)) // width), line) for line in lines
+        ]
+    if place.unit:
+        return [re.sub(r"^[ \t]*\t[ \t]*", lambda match: match.group().replace("\t", place.unit), line) for line in lines]
+    return lines
+
+
+def _unit_of(place: Place) -> str:
+    if place.unit:
+        return place.unit
+    return "\t" if place.language == "go" else " " * (4 if is_indented(place.language) else 2)
+
+
+def _char(place: Place) -> str:
+    return "\t" if place.unit == "\t" else " "

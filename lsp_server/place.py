@@ -1,0 +1,145 @@
+"""Where a suggestion would stand: the text on both sides of the cursor, and what it says of lines and brackets."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from lsp_server.lexing import OPENERS, Scan, scan
+
+_MAX_CHARS = 40_000  # each way: what stands farther off decides nothing here
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A bracket open at the cursor; `closed_at` is the offset in the suffix of what closes it, None where nothing does."""
+
+    text: str
+    indent: str  # of its line
+    offset: int  # in the prefix, or in what is written
+    closed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A cursor in a document. `head` and `rest` are the two halves of its line."""
+
+    language: str
+    prefix: str
+    suffix: str
+    head: str
+    rest: str
+    inside: str  # the mark of the string or comment that the cursor is in
+    inside_since: int  # offset of that mark in the prefix
+    brackets: tuple[Open, ...]  # outermost first
+    unit: str  # one level of indentation; empty where the document has none yet
+
+    @staticmethod
+    def at(language: str, prefix: str, suffix: str) -> Place:
+        """Reads a place; line ends of any kind become LF, which is what a suggestion has."""
+        prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
+        prefix, suffix = prefix[-_MAX_CHARS:], suffix[:_MAX_CHARS]
+        before = scan(prefix, language)
+        is_cut = before.inside in ("'", '"') and before.inside not in suffix.partition("\n")[0]  # its end is yet to be written
+        return Place(
+            language=language,
+            prefix=prefix,
+            suffix=suffix,
+            head=prefix.rpartition("\n")[2],
+            rest=suffix.partition("\n")[0],
+            inside=before.inside,
+            inside_since=before.inside_since,
+            brackets=_closed_by(_opened_in(prefix, before), suffix, scan(suffix, language, "" if is_cut else before.inside)),
+            unit=_unit(prefix + suffix),
+        )
+
+    @property
+    def is_blank(self) -> bool:
+        """Tells whether nothing but indentation stands before the cursor on its line."""
+        return not self.head.strip()
+
+    @property
+    def lines_above(self) -> list[str]:
+        """Gives the lines with something on them above the cursor's."""
+        return [line for line in self.prefix.split("\n")[:-1] if line.strip()]
+
+    @property
+    def lines_below(self) -> list[str]:
+        """Gives the lines with something on them below the cursor's."""
+        return [line for line in self.suffix.split("\n")[1:] if line.strip()]
+
+
+def indent_of(line: str) -> str:
+    """Gives the white space that a line begins with."""
+    return line[: len(line) - len(line.lstrip())]
+
+
+def _opened_in(prefix: str, before: Scan) -> list[Open]:
+    opened: list[Open] = []
+    for token in before.tokens:
+        if token.text not in OPENERS:
+            opened.append(Open(token.text, "", token.offset))
+        elif opened and opened[-1].text == OPENERS[token.text]:
+            opened.pop()
+    return [Open(each.text, _indent_at(prefix, each.offset), each.offset) for each in opened]
+
+
+def _indent_at(text: str, offset: int) -> str:
+    return indent_of(text[text.rfind("\n", 0, offset) + 1 : offset + 1])
+
+
+def _closed_by(opened: list[Open], suffix: str, after: Scan) -> tuple[Open, ...]:
+    """Finds for each closer behind the cursor which open bracket it closes.
+
+    Where fewer are closed than are open, the one without a closer is seen by indentation, else it is an inner one:
+    the outer ones were there before.
+    """
+    closers: list[tuple[str, int]] = []
+    depth: list[str] = []
+    for token in after.tokens:
+        if token.text in "([{":
+            depth.append(token.text)
+        elif token.text in OPENERS:
+            if depth and depth[-1] == OPENERS[token.text]:
+                depth.pop()
+            elif not depth:
+                closers.append((OPENERS[token.text], token.offset))
+    closed = list(opened)
+    if len(closers) >= len(opened):
+        for each, closer in zip(range(len(opened) - 1, -1, -1), closers, strict=False):
+            if opened[each].text == closer[0]:
+                closed[each] = _with(opened[each], closer[1])
+        return tuple(closed)
+    free = list(range(len(opened)))
+    for kind, offset in reversed(closers):
+        alike = [each for each in free if opened[each].text == kind]
+        line = suffix[suffix.rfind("\n", 0, offset) + 1 : offset + 1]
+        starts_line = "\n" in suffix[:offset] and line.strip() == suffix[offset]
+        aligned = [each for each in alike if starts_line and opened[each].indent == indent_of(line)]
+        if chosen := aligned or alike:
+            closed[chosen[0]] = _with(opened[chosen[0]], offset)
+            free = [each for each in free if each > chosen[0]]
+    return tuple(closed)
+
+
+def _with(opened: Open, offset: int) -> Open:
+    return Open(opened.text, opened.indent, opened.offset, offset)
+
+
+def _unit(text: str) -> str:
+    """Finds one level of indentation: a tab, or the step that most lines take from the line above."""
+    steps: Counter[int] = Counter()
+    n_tabs, above = 0, 0
+    lines = text.split("\n")
+    solid = [line for line in lines if line.strip()]
+    for line in solid if any(line[0].isspace() for line in solid) else lines:
+        indent = indent_of(line)
+        n_tabs += indent.startswith("\t")
+        if "\t" not in indent and not re.match(r"\s*\*", line):
+            if len(indent) - above > 1 and (line.strip() or len(indent) - above in (2, 4, 8)):
+                steps[len(indent) - above] += 1
+            above = len(indent)
+    if n_tabs > sum(steps.values()):
+        return "\t"
+    return " " * min(steps, key=lambda step: (-steps[step], step)) if steps else ""

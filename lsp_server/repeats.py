@@ -1,0 +1,175 @@
+"""What a suggestion says that was said already: in itself, just above the cursor, or below it."""
+
+from __future__ import annotations
+
+import re
+
+from lsp_server.place import Place, indent_of
+
+_DECLARES = re.compile(
+    r"\s*(?:@\w|(?:export |default |pub(?:\(\w+\))? |public |private |protected |static |async |abstract |final |override )*"
+    r"(?:def|class|function\*?|fn|func|interface|struct|enum|trait|impl|type|module|namespace|fun|sub)\b)"
+)
+_METHOD = re.compile(r"\s*(?:[\w<>\[\],.*&]+\s+)*[\w~]+\s*\([^;{}]*\)[^;{}=]*\{\s*$")
+_NOT_METHOD = re.compile(r"\s*(?:if|for|while|switch|catch|else|return|match|do|try|with)\b")
+_PATTERN = re.compile(r"\d+|\b[A-Za-z]\b|(?<=[a-z])[A-Z]\b")
+_LOOP = re.compile(r"(.{2,60}?)\1{4,}")
+_LONG_RUN = re.compile(r"(\w)\1{24,}")
+
+
+def declares(line: str) -> bool:
+    """Tells whether a line begins a function, a type or the like."""
+    return bool(_DECLARES.match(line) or (_METHOD.match(line) and not _NOT_METHOD.match(line)))
+
+
+def cut_rewritten(text: str, place: Place) -> str:
+    """Ends where the function just above or the next one below would be written again."""
+    lines = _whole_lines(text, place)
+    above = {line.strip() for line in place.lines_above[-60:] if declares(line) and len(line.strip()) > 5}
+    below = [line for line in place.lines_below[:40] if declares(line)][:1]
+    for idx, line in enumerate(lines):
+        if not line.strip() or not declares(line):
+            continue
+        if line.strip() in above and not line.strip().startswith("@") and not _reopened(line, place):
+            return _up_to(text, idx)
+        if (
+            below
+            and not line.strip().startswith("@")
+            and _signature(line) == _signature(below[0])
+            and _same_indent(line, below[0])
+        ):
+            return _up_to(text, idx)
+    return text
+
+
+def cut_next_lines(text: str, place: Place) -> str:
+    """Ends where the lines below would be said again, also nearly or as far as they were written."""
+    below = place.lines_below
+    if not below or place.rest.strip(")]};:,>\"'` \t"):
+        return text
+    lines = _whole_lines(text, place)
+    target = below[0]
+    if not re.search(r"\w", target):
+        return text
+    for idx, line in enumerate(lines):
+        if not line.strip():
+            continue
+        is_last = not any(each.strip() for each in lines[idx + 1 :])
+        if _is_near(line, target) and (
+            _same_indent(line, target) or idx == 0 or is_last or _follows(lines[idx + 1 :], below[1:])
+        ):
+            return _up_to(text, idx)
+        if idx and is_last and _is_begun(line, target):
+            return _up_to(text, idx)
+    return text
+
+
+def drop_repeated_lines(text: str, place: Place) -> str:
+    """Drops each line that repeats its predecessor; lines without a letter, like closers, may."""
+    lines = _whole_lines(text, place)
+    above = place.lines_above
+    before = above[-1].strip() if above else ""
+    kept: list[int] = []
+    for idx, line in enumerate(lines):
+        bare = line.strip()
+        if bare and bare == before and re.search(r"[^\W\d_]", bare) and not _may_repeat(bare):
+            if idx == 0:
+                return ""
+            continue
+        kept.append(idx)
+        before = bare or before
+    if len(kept) == len(lines):
+        return text
+    pieces = text.split("\n")
+    return "\n".join(pieces[idx] for idx in kept)
+
+
+def cut_repeated_blocks(text: str, place: Place) -> str:
+    """Ends where a run of lines comes a second time, or the same pattern of a line or block a fourth."""
+    lines = [line.rstrip() for line in text.split("\n")]
+    solid = [idx for idx, line in enumerate(lines) if line.strip()]
+    said = [lines[idx] if idx else place.head + lines[idx] for idx in solid]
+    above = [line.rstrip() for line in place.lines_above[-12:]]
+    for size in range(2, min(12, len(said)) + 1):
+        if above[-size:] == said[:size] and _has_words(said[:size]):
+            return ""
+        for start in range(size, len(said) - size + 1):
+            if said[start : start + size] == said[start - size : start] and _has_words(said[start : start + size]):
+                return _up_to(text, solid[start])
+    shapes = [_PATTERN.sub("0", line) for line in said]
+    for size in range(1, 9):
+        n_times = 7 if size == 1 else 4
+        for start in range(len(shapes) - size * n_times + 1):
+            unit = shapes[start : start + size]
+            if _has_words(unit) and all(shapes[start + n * size : start + (n + 1) * size] == unit for n in range(n_times)):
+                return _up_to(text, solid[start + size])
+    return text
+
+
+def cut_loop_in_line(text: str, place: Place) -> str:
+    """Ends before a line that ends saying one thing over and over, as a model does that has lost its way."""
+    for idx, line in enumerate(text.split("\n")):
+        end = line[-240:]
+        loop = _LOOP.search(end)
+        tail = end[loop.end() :].strip() if loop else ""
+        stuck = loop and re.search(r"[^\W\d_]", loop[1]) and loop[1].strip().startswith(tail) and len(loop[0]) >= 20
+        if stuck or _LONG_RUN.search(end):
+            return _up_to(text, idx)
+    return text
+
+
+def _whole_lines(text: str, place: Place) -> list[str]:
+    first, *more = text.split("\n")
+    return [place.head + first, *more]
+
+
+def _up_to(text: str, idx: int) -> str:
+    return "\n".join(text.split("\n")[:idx]).rstrip() if idx else ""
+
+
+def _reopened(line: str, place: Place) -> bool:
+    """Tells whether a same line above is of another scope: a deeper or shallower one may bear the same name."""
+    return not any(each.strip() == line.strip() and _same_indent(each, line) for each in place.lines_above[-60:])
+
+
+def _signature(line: str) -> str:
+    return re.sub(r"\s+", " ", line.strip()).rstrip(" {:")
+
+
+def _same_indent(line: str, other: str) -> bool:
+    return indent_of(line) == indent_of(other)
+
+
+def _bare(line: str) -> str:
+    return re.sub(r"\s+", "", line).replace("'", '"').rstrip(";,")
+
+
+def _is_near(line: str, other: str) -> bool:
+    """Tells whether two lines say the same but for blanks, quotes, a last `;` or a few letters that one leaves out."""
+    one, two = _bare(line), _bare(other)
+    if one == two:
+        return bool(one)
+    if len(one) > len(two):
+        one, two = two, one
+    if len(one) < max(12, 0.9 * len(two), len(two) - 4) or re.sub(r"\D", "", one) != re.sub(r"\D", "", two):
+        return False
+    letters = iter(two)
+    return all(char in letters for char in one)
+
+
+def _is_begun(line: str, target: str) -> bool:
+    begun, whole = line.strip(), target.strip()
+    return whole.startswith(begun) and len(begun) >= max(3, len(whole) // 2) and _same_indent(line, target)
+
+
+def _follows(lines: list[str], below: list[str]) -> bool:
+    said = [line.strip() for line in lines if line.strip()]
+    return bool(said and below) and said[0] == below[0].strip()
+
+
+def _has_words(lines: list[str]) -> bool:
+    return any(re.search(r"[^\W\d_]", line) for line in lines)
+
+
+def _may_repeat(line: str) -> bool:
+    return line in ("end", "else", "fi", "done", "esac", "*") or bool(re.match(r"</\w+>$", line))

@@ -1,0 +1,94 @@
+"""Where a block ends: with the brackets that it opened, or where the indentation goes back."""
+
+from __future__ import annotations
+
+import re
+
+from lsp_server.indentation import opens_block
+from lsp_server.lexing import OPENERS, is_indented, scan
+from lsp_server.place import Place, indent_of
+from lsp_server.repeats import declares
+
+_CLAUSES = re.compile(r"(?:\}?\s*)?(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b")
+_ENDS_WITH_WORD = {"lua", "ruby", "julia", "elixir"}
+_CLOSES = re.compile(r"\s*[)\]}]")
+
+
+def scope_end(text: str, place: Place) -> int | None:
+    """Gives the offset at which the block that the text goes on with is complete; None while it isn't."""
+    ends = [end for end in (_by_brackets(text, place), _by_indentation(text, place)) if end is not None]
+    return min(ends, default=None)
+
+
+def _by_brackets(text: str, place: Place) -> int | None:
+    """Ends the statement on the cursor's line with its own brackets, else the block around it with its one."""
+    read = scan(text, place.language, place.inside)
+    line_start = len(place.prefix) - len(place.head)
+    n_outer = sum(1 for each in place.brackets if each.offset < line_start)
+    depth = n_here = len(place.brackets)
+    first_line = text.find("\n") if "\n" in text else len(text)
+    starts_here = not place.is_blank and n_here > n_outer  # the cursor's line opened something
+    floor, crossed = n_outer if starts_here else None, False
+    for token in read.tokens:
+        if token.text not in OPENERS and token.text not in "([{":
+            continue
+        if not crossed and token.offset > first_line:
+            crossed = True
+            if floor is None and depth > n_here and not place.is_blank:
+                floor = n_here  # the rest of the cursor's line did
+        depth += 1 if token.text not in OPENERS else -1
+        line_end = text.find("\n", token.offset)
+        line_end = len(text) if line_end < 0 else line_end
+        rest = text[token.offset + 1 : line_end]
+        if re.search(r"[({\[]\s*$", rest) or _goes_on(text[line_end:]):
+            continue
+        if floor is not None and depth <= floor and token.offset > first_line:
+            return line_end
+        if 0 <= depth < n_here and place.brackets[depth].text == "{" and floor is None:
+            return line_end
+    return None
+
+
+def _goes_on(text: str) -> bool:
+    """Tells whether the next line goes on with the same statement."""
+    following = text.lstrip()
+    return bool(re.match(r"(?:\.\w|else\b|catch\b|finally\b|\?\.|&&|\|\|)", following)) and text.startswith("\n")
+
+
+def _by_indentation(text: str, place: Place) -> int | None:
+    if place.inside:
+        return None
+    lines = text.split("\n")
+    first = place.head + lines[0]
+    base = indent_of(first)
+    header = not place.is_blank and opens_block(first, place.language)
+    in_brackets = len(place.brackets) if is_indented(place.language) else 0
+    offset, begun, blank = len(lines[0]), bool(lines[0].strip()), False
+    for line in lines[1:]:
+        if not line.strip():
+            blank = True
+            offset += 1 + len(line)
+            continue
+        indent = indent_of(line)
+        if is_indented(place.language) and scan(text[:offset], place.language, place.inside).inside:
+            pass
+        elif re.match(r"end\b", line.lstrip()) and len(indent) <= len(base) and begun and place.language in _ENDS_WITH_WORD:
+            return offset + 1 + len(line)
+        elif in_brackets or (is_indented(place.language) and _CLOSES.match(line)):
+            in_brackets = 0
+        elif (len(indent) < len(base) or (header and is_indented(place.language) and len(indent) <= len(base))) and begun:
+            clause = _CLAUSES.match(line.lstrip())
+            if not clause and not _CLOSES.match(line):
+                return offset
+            if clause and is_indented(place.language) and not header and _is_below(line, place):
+                return offset
+        elif blank and begun and len(indent) <= len(base) and declares(line) and place.is_blank:
+            return offset
+        begun, blank = True, False
+        offset += 1 + len(line)
+    return None
+
+
+def _is_below(line: str, place: Place) -> bool:
+    below = place.lines_below
+    return bool(below) and indent_of(below[0]) == indent_of(line)
