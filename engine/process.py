@@ -69,7 +69,10 @@ class EngineProcess:
                 await self._watch_engine()
                 if not self._stop.is_set() and _identity(path) is None:
                     server.close()
-                    server = await self._listen(path)
+                    try:
+                        server = await self._listen(path)
+                    except OSError as error:  # its directory is gone, too
+                        self.stop(f"its socket's file was removed and cannot be made again: {error}")
                 elif _identity(path) not in (None, self._born):
                     self.stop("another engine has taken its place")
         finally:

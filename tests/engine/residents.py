@@ -56,9 +56,9 @@ async def has_ended(pid: int) -> None:
         return
 
 
-async def kill(place: Rendezvous) -> None:
+async def kill(place: Rendezvous, number: int = signal.SIGKILL) -> None:
     """Kills the engine, and waits until it has gone."""
     pid = pid_of(place)
     assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, number)
     await has_ended(pid)

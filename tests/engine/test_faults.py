@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from engine.__main__ import LOG_BYTES
 from engine.api import Engine, EngineClosed, EngineError, EngineOptions, OutOfMemory, Request, State, Stop
 from engine.client import MAX_FAILURES, ResidentEngine
 from engine.rendezvous import rendezvous, runtime_directory, state_directory, take_lock
@@ -89,6 +92,26 @@ async def test_an_engine_that_keeps_failing_is_started_ever_more_rarely_and_then
     assert engine._n_failures == 0
     await engine.aclose()
     await other.aclose()
+
+
+async def test_a_crash_leaves_its_last_words_in_the_log(tmp_path) -> None:
+    options = scripted(tmp_path)
+    engine, place = ResidentEngine(options), rendezvous(options)
+    assert await answer(engine) == ANSWER
+    await kill(place, signal.SIGSEGV)
+    assert "Fatal Python error: Segmentation fault" in place.log.read_text()
+    await engine.aclose()
+
+
+def test_the_log_is_rotated(tmp_path) -> None:
+    place = rendezvous(scripted(tmp_path))
+    code = "import logging, sys; from engine.__main__ import *; from engine.__main__ import _log_to\n"
+    code += "_log_to(rendezvous(msgspec.json.decode(sys.argv[1], type=EngineOptions)))\n"
+    code += "for _ in range(3000): logging.info('x' * 999)"
+    subprocess.run([sys.executable, "-c", code, msgspec.json.encode(scripted(tmp_path)).decode()], check=True)
+    sizes = {path.name: path.stat().st_size for path in state_directory().iterdir()}
+    assert set(sizes) == {place.log.name, f"{place.log.name}.1"}
+    assert all(0 < size <= LOG_BYTES for size in sizes.values())
 
 
 async def test_requests_in_flight_end_once_and_the_connection_s_loss_is_one_log_line(tmp_path, caplog) -> None:
