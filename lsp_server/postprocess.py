@@ -29,6 +29,7 @@ _SPECIAL_TOKEN = re.compile(
 )
 _FENCE = re.compile(r"\A\s*```[\w+-]*\n|\n```\s*\Z")
 _MAX_TRIMS = 12
+_MAX_LINES = 80  # no suggestion is as long, and each filter's time is bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def is_past_block(raw: str, place: Place) -> bool:
 def clean(draft: Draft, place: Place) -> Draft:
     """Cuts at a special token, half of one, and U+FFFD, half of a character; LF only, for Neovim splits on nothing else."""
     text = _SPECIAL_TOKEN.split(draft.text, maxsplit=1)[0].split("\ufffd", 1)[0]
-    return replace(draft, text=text.replace("\r\n", "\n").replace("\r", "\n"))
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return replace(draft, text="\n".join(lines[:_MAX_LINES]))
 
 
 def drop_fence(draft: Draft, place: Place) -> Draft:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 
 from lsp_server.place import Place, indent_of
 
@@ -25,12 +26,16 @@ def declares(line: str) -> bool:
 def cut_rewritten(text: str, place: Place) -> str:
     """Ends where the function just above or the next one below would be written again."""
     lines = _whole_lines(text, place)
-    above = {line.strip() for line in place.lines_above[-60:] if declares(line) and len(line.strip()) > 5}
+    lines_above = place.lines_above[-60:]
     below = [line for line in place.lines_below[:40] if declares(line)][:1]
     for idx, line in enumerate(lines):
         if not line.strip() or not declares(line):
             continue
-        if line.strip() in above and not line.strip().startswith("@") and not _reopened(line, place):
+        if (
+            len(line.strip()) > 5
+            and not line.strip().startswith("@")
+            and line.rstrip() in _siblings([*lines_above, *lines[:1]] if idx else lines_above, line)
+        ):
             return _up_to(text, idx)
         if (
             below
@@ -108,7 +113,8 @@ def cut_repeated_blocks(text: str, place: Place) -> str:
 
 def cut_loop_in_line(text: str, place: Place) -> str:
     """Ends before a line that ends saying one thing over and over, as a model does that has lost its way."""
-    for idx, line in enumerate(text.split("\n")):
+    lines = text.rstrip().split("\n")
+    for idx, line in list(enumerate(lines))[-2:]:  # a loop is where the text was cut off
         end = line[-240:]
         loop = _LOOP.search(end)
         tail = end[loop.end() :].strip() if loop else ""
@@ -127,9 +133,11 @@ def _up_to(text: str, idx: int) -> str:
     return "\n".join(text.split("\n")[:idx]).rstrip() if idx else ""
 
 
-def _reopened(line: str, place: Place) -> bool:
-    """Tells whether a same line above is of another scope: a deeper or shallower one may bear the same name."""
-    return not any(each.strip() == line.strip() and _same_indent(each, line) for each in place.lines_above[-60:])
+def _siblings(lines_above: list[str], line: str) -> set[str]:
+    """Gives the lines above of the same scope: another class may have a method of the same name."""
+    depth = len(indent_of(line))
+    scope = takewhile(lambda each: len(indent_of(each)) >= depth, reversed(lines_above))
+    return {each.rstrip() for each in scope}
 
 
 def _signature(line: str) -> str:

@@ -62,6 +62,8 @@ def _by_indentation(text: str, place: Place) -> int | None:
     first = place.head + lines[0]
     base = indent_of(first)
     header = not place.is_blank and opens_block(first, place.language)
+    above = place.lines_above
+    among_others = place.is_blank and not (above and opens_block(above[-1], place.language))  # not the first of a body
     in_brackets = len(place.brackets) if is_indented(place.language) else 0
     offset, begun, blank = len(lines[0]), bool(lines[0].strip()), False
     for line in lines[1:]:
@@ -82,7 +84,7 @@ def _by_indentation(text: str, place: Place) -> int | None:
                 return offset
             if clause and is_indented(place.language) and not header and _is_below(line, place):
                 return offset
-        elif blank and begun and len(indent) <= len(base) and declares(line) and place.is_blank:
+        elif among_others and blank and begun and len(indent) <= len(base) and declares(line):
             return offset
         begun, blank = True, False
         offset += 1 + len(line)

@@ -1,11 +1,10 @@
-"""Grammars: whether a text is broken, and what stands at a place. Languages without a grammar here have neither.
+"""Grammars: where a text is broken. For a language without one here nobody can tell.
 
 A grammar is imported when its language is first met, for a server must start fast and serves one or two.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -28,18 +27,6 @@ _GRAMMARS = {
 _MAX_BYTES = 60_000  # beyond, a parse would be felt
 
 
-class Kind(StrEnum):
-    """What a place in a text is."""
-
-    CODE = "code"
-    STRING = "string"
-    COMMENT = "comment"
-
-
-def has_grammar(language: str) -> bool:
-    return language in _GRAMMARS
-
-
 def n_errors(text: str, language: str) -> int | None:
     """Counts where a text is broken; None where nobody can tell."""
     tree = _parse(text, language)
@@ -57,22 +44,6 @@ def n_errors_after(text: str, language: str, *, start: int, old_end: int, writte
     tree = before.copy()
     tree.edit(at, end, new_end, _point(text[:start]), _point(text[:old_end]), _point(text[:start] + written))
     return _count(parser.parse(_encoded(after), tree).root_node)
-
-
-def kind_at(text: str, language: str, offset: int) -> Kind | None:
-    """Tells what the character before an offset belongs to; None where nobody can tell."""
-    tree = _parse(text, language)
-    if tree is None:
-        return None
-    at = len(_encoded(text[:offset]))
-    node: Node | None = tree.root_node.descendant_for_byte_range(max(0, at - 1), at)
-    while node is not None:
-        if "comment" in node.type:
-            return Kind.COMMENT
-        if node.type in ("string", "template_string", "string_literal", "raw_string_literal", "interpreted_string_literal"):
-            return Kind.STRING
-        node = node.parent
-    return Kind.CODE
 
 
 @lru_cache(maxsize=8)

@@ -1124,7 +1124,7 @@ IN_EACH_LANGUAGE = [
         "block",
         "class A:\n    ┃\n",
         "def __init__(self):\n        self.x = 1\n\n    def f(self):\n        return self.x\n\n\nclass B:\n    pass",
-        "class A:\n    def __init__(self):\n        self.x = 1\n",
+        "class A:\n    def __init__(self):\n        self.x = 1\n\n    def f(self):\n        return self.x\n",
     ),
     Case(
         "python",
