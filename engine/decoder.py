@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ MIN_TELLING_TOKENS = 32
 
 @dataclass(slots=True)
 class Tally:
-    """The counters of an answer while they are still counting."""
+    """The counters of an answer while they are still counting, under the names that `Counters` gives them."""
 
     queue_ms: float
     order: Order = Order.SPM
@@ -47,22 +47,7 @@ class Tally:
 
     def close(self, total_ms: float) -> Counters:
         """The counters as the answer carries them."""
-        return Counters(
-            prompt=self.prompt,
-            reused=self.reused,
-            prefilled=self.prefilled,
-            decoded=self.decoded,
-            drafted=self.drafted,
-            accepted=self.accepted,
-            wasted=self.wasted,
-            background=self.background,
-            queue_ms=self.queue_ms,
-            first_ms=self.first_ms,
-            total_ms=total_ms,
-            order=self.order,
-            window=self.window,
-            finish=self.finish,
-        )
+        return Counters(**asdict(self), total_ms=total_ms)
 
 
 class Rate:

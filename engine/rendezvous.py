@@ -1,8 +1,8 @@
 """Where a resident engine and its clients meet: a private directory, and a socket named after what it serves.
 
 The name is a hash of everything that makes two engines different, so that versions and models never meet, nor an engine
-that still runs the code of before an upgrade. The engine
-holds a lock beside the socket as long as it lives; whoever holds it may remove a socket that was left behind.
+that still runs the code of before an upgrade. The engine holds a lock beside the socket as long as it lives; whoever holds
+it may remove a socket that was left behind.
 """
 
 from __future__ import annotations
