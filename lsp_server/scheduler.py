@@ -1,60 +1,32 @@
 """When the engine works, and for whom: the way of one request from a place in a document to a suggestion.
 
-The only module that knows the engine. For each document there is at most one turn, the newest request's, and one
-live decode. They are apart, because a key that agrees with the text being written ends the turn of the request
-before it but lets the decode run on for the next.
+For each document there is at most one turn, the newest request's, and one live decode (`backend.py`). They are
+apart, because a key that agrees with the text being written ends the turn of the request before it but lets the
+decode run on for the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
-from dataclasses import dataclass
-from itertools import takewhile
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from engine.api import (
-    Chunk,
-    Counters,
-    Engine,
-    EngineClosed,
-    EngineError,
-    EngineKind,
-    EngineOptions,
-    Finish,
-    Order,
-    Request,
-    State,
-    Status,
-    Stop,
-    open_engine,
-)
+from engine.api import Counters, Engine, EngineClosed, Finish, Status
+from lsp_server.backend import Backend, Decode, Query
 from lsp_server.documents import Document
 from lsp_server.place import Place
-from lsp_server.postprocess import Limits, is_past_block, postprocess
-from lsp_server.prompt import Prompt, cut, is_closers
+from lsp_server.postprocess import Limits, postprocess
+from lsp_server.prompt import Prompt, cut
 from lsp_server.settings import Settings
 from lsp_server.suggestions import Completion, Suggestion, Suggestions
-from lsp_server.text import Text
 from lsp_server.tracing import Tracer
 from lsp_server.trigger import Mode, When, decide
 
 _log = logging.getLogger(__name__)
 
 _GRACE_S = 0.05  # past the engine's own deadline, so that its answer, with its counts, comes first
-_LOAD_POLL_S = 0.1
 _LOAD_PATIENCE_S = 300.0  # of a prefetch, for an engine that is still loading
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One request: a place in one version of a document."""
-
-    document: Document
-    offset: int
-    invoked: bool = False
 
 
 class Scheduler:
@@ -62,26 +34,16 @@ class Scheduler:
 
     def __init__(self, open_one: Callable[[], Engine], tracer: Tracer) -> None:
         self.last: Counters | None = None  # of the newest answer
-        self._open_one = open_one
-        self._opened: Engine | None = None
+        self._backend = Backend(open_one)
         self._tracer = tracer
         self._suggestions = Suggestions()
         self._turns: dict[str, asyncio.Task[Suggestion | None]] = {}
-        self._live: dict[str, _Decode] = {}
+        self._live: dict[str, Decode] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._max_chars = 0
 
     def start(self) -> str | None:
-        """Opens the engine, which loads on its own; gives the reason where it can't be opened.
-
-        Not done at construction: what it imports must not delay the reply to `initialize`.
-        """
-        try:
-            self._opened = self._open_one()
-            return None
-        except EngineError as error:
-            self._opened = _NoEngine(str(error))
-            return str(error)
+        """Opens the engine; gives the reason where it can't be opened."""
+        return self._backend.start()
 
     async def suggest(self, query: Query, settings: Settings) -> Suggestion | None:
         """Answers a request; None for a superseded one, and where there is nothing to say.
@@ -129,14 +91,11 @@ class Scheduler:
         self._end_turn(uri)
         self._stop_decode(uri)
         self._suggestions.forget(uri)
-        self._spawn(self._engine.forget(uri))
+        self._spawn(self._backend.forget(uri))
 
     async def status(self) -> Status:
-        """Tells what the engine is and does; an engine that can't say is down."""
-        try:
-            return await self._engine.status()
-        except EngineError as error:
-            return Status(state=State.ENGINE_DOWN, detail=str(error))
+        """Tells what the engine is and does."""
+        return await self._backend.status()
 
     async def aclose(self) -> None:
         """Ends all work and lets go of the engine."""
@@ -144,15 +103,7 @@ class Scheduler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._opened:
-            await self._opened.aclose()
-
-    @property
-    def _engine(self) -> Engine:
-        if self._opened is None:
-            self.start()
-        assert self._opened
-        return self._opened
+        await self._backend.aclose()
 
     async def _answer(self, query: Query, settings: Settings) -> Suggestion | None:
         """The way of one keystroke, top to bottom."""
@@ -163,7 +114,7 @@ class Scheduler:
         deadline = asyncio.get_running_loop().time() + settings.deadline_ms / 1000
         try:
             async with asyncio.timeout_at(deadline):
-                prompt = cut(document.text, query.offset, await self._known_max_chars())
+                prompt = cut(document.text, query.offset, await self._backend.max_chars())
         except TimeoutError:
             self._tracer.silent(document.version, "loading")
             return None
@@ -191,7 +142,7 @@ class Scheduler:
 
     async def _decode(
         self, query: Query, prompt: Prompt, *, settings: Settings, deadline: float, block: Place | None
-    ) -> _Decode:
+    ) -> Decode:
         """Lets the live decode finish where the prompt agrees with it, and otherwise runs a new one."""
         uri = query.document.uri
         live = self._live.get(uri)
@@ -200,20 +151,15 @@ class Scheduler:
             if live.rest_after(prompt) is not None:
                 return live
         self._stop_decode(uri)
-        request = Request(
-            document=uri,
-            prefix=prompt.prefix,
-            suffix=prompt.suffix,
-            stop=Stop.NONE if block else Stop.NEWLINE,
-            max_tokens=settings.max_tokens,
-            deadline_ms=max(1.0, (deadline - asyncio.get_running_loop().time()) * 1000),
+        left_ms = (deadline - asyncio.get_running_loop().time()) * 1000
+        fresh = self._live[uri] = self._backend.decode(
+            query, prompt, max_tokens=settings.max_tokens, deadline_ms=left_ms, block=block
         )
-        fresh = self._live[uri] = _Decode(query, prompt, self._engine.complete(request), block)
         fresh.task.add_done_callback(lambda _: self._decoded(uri, fresh))
         await fresh.finish(deadline + _GRACE_S)
         return fresh
 
-    def _decoded(self, uri: str, decode: _Decode) -> None:
+    def _decoded(self, uri: str, decode: Decode) -> None:
         """Remembers what a decode wrote, also where nobody waited for its end; one that was stopped is no longer live."""
         if self._live.get(uri) is decode:
             del self._live[uri]
@@ -228,25 +174,11 @@ class Scheduler:
         if turn := self._turns.pop(uri, None):
             turn.cancel()
 
-    async def _known_max_chars(self) -> int:
-        """Waits for the engine's window size, which it knows once it has read the model's configuration.
-
-        Raises: EngineClosed where there is no engine to wait for.
-        """
-        while not self._max_chars:
-            status = await self.status()
-            self._max_chars = status.max_chars
-            if status.state is State.ENGINE_DOWN:
-                raise EngineClosed(status.detail)
-            if not self._max_chars:
-                await asyncio.sleep(_LOAD_POLL_S)
-        return self._max_chars
-
     async def _prefetch_first_window(self, document: Document) -> None:
         async with asyncio.timeout(_LOAD_PATIENCE_S):
-            max_chars = await self._known_max_chars()
+            max_chars = await self._backend.max_chars()
         prefix = cut(document.text, min(document.text.n_chars, max_chars * 3 // 4), max_chars).prefix
-        await self._engine.prefetch(Request(document=document.uri, prefix=prefix, suffix="", order=Order.PSM))
+        await self._backend.prefetch_prefix(document.uri, prefix)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that nobody waits for; its failure is a log line."""
@@ -259,117 +191,3 @@ class Scheduler:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(ended)
-
-
-class _Decode:
-    """One completion being written; its task owns the engine's stream, and cancelling it closes the stream."""
-
-    def __init__(self, query: Query, prompt: Prompt, stream: AsyncGenerator[Chunk, None], block: Place | None) -> None:
-        self.prompt = prompt
-        self.text = ""
-        self.counters = Counters(finish=Finish.CANCELLED)  # until the engine says better
-        self._base = query
-        self._block = block  # where a block is written, which ends with its scope
-        self._typed = ""  # since the prompt, by the user; what was written may not disagree with it
-        self._closers_pass = False  # the editor may have typed some of it
-        self.task = asyncio.create_task(self._run(stream))
-
-    async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:
-        try:
-            async with aclosing(stream):
-                async for chunk in stream:
-                    self.text += chunk.text
-                    self.counters = chunk.counters or self.counters
-                    if not self._agrees() or (self._block and is_past_block(self.text, self._block)):
-                        break
-        except EngineError as error:
-            _log.error("the engine failed: %s", error)
-            self.text = ""
-            self.counters = Counters(finish=Finish.ERROR)
-
-    def follow(self, prompt: Prompt) -> bool:
-        """Takes a later prompt's typing as what the completion must agree with from here on; False where it does not."""
-        typed = prompt.typed_since(self.prompt)
-        self._typed, self._closers_pass = typed or "", False
-        return typed is not None and self._agrees()
-
-    def rest_after(self, prompt: Prompt) -> str | None:
-        return Completion(self.prompt, self.text).rest_after(prompt)
-
-    def agrees_with_edit(self, text: Text) -> bool:
-        """Tells whether an edited document still reads as if part of the completion had been typed into it.
-
-        What is yet to be written is held to the same. The cursor is not known at an edit, so closers typed by the editor
-        behind it are let pass.
-        """
-        base, offset = self._base.document.text, self._base.offset
-        end = text.n_chars - (base.n_chars - offset - len(self.prompt.closers))
-        self._typed, self._closers_pass = text.slice(offset, end), True
-        return (
-            end >= offset
-            and text.slice(offset - len(self.prompt.prefix), offset) == self.prompt.prefix
-            and text.slice(end, end + len(self.prompt.suffix)) == self.prompt.suffix
-            and self._agrees()
-        )
-
-    async def finish(self, until: float) -> None:
-        """Waits for the end; at `until` stops the engine, and what it wrote so far stands.
-
-        Raises: what the engine raised, other than EngineError.
-        """
-        left_s = max(0.0, until - asyncio.get_running_loop().time())
-        await asyncio.wait((self.task,), timeout=left_s)
-        if not self.task.done():
-            self.counters = Counters(finish=Finish.DEADLINE)
-            self.task.cancel()
-            await asyncio.wait((self.task,))
-        if not self.task.cancelled():
-            self.task.result()
-
-    def _agrees(self) -> bool:
-        n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._typed, self.text, strict=False)))
-        rest = self._typed[n_same:]
-        return not rest or n_same == len(self.text) or (self._closers_pass and is_closers(rest))
-
-
-class _NoEngine:
-    """What stands in for an engine that can't be opened: it says why, and never answers."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        raise EngineClosed(self._reason)
-        yield Chunk(text="")
-
-    async def prefetch(self, request: Request) -> None:
-        return
-
-    async def forget(self, document: str) -> None:
-        return
-
-    async def status(self) -> Status:
-        return Status(state=State.ENGINE_DOWN, detail=self._reason)
-
-    async def aclose(self) -> None:
-        return
-
-
-def open_from(settings: Settings) -> Engine:
-    """Opens the engine that the user's settings ask for.
-
-    Raises: EngineError where they name something that does not exist.
-    """
-    return open_engine(
-        EngineOptions(
-            kind=EngineKind(settings.engine),
-            model=settings.model,
-            device=settings.device,
-            dtype=settings.dtype,
-            attention=settings.attention,
-            n_threads=settings.n_threads,
-            budget_bytes=None if settings.budget_mb is None else settings.budget_mb << 20,
-            idle_exit_s=settings.idle_exit_s,
-            script=settings.script,
-        )
-    )

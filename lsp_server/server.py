@@ -14,9 +14,10 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from lsp_server import protocol
+from lsp_server.backend import Query, open_from
 from lsp_server.documents import DocumentStore
 from lsp_server.privacy import is_refused
-from lsp_server.scheduler import Query, Scheduler, open_from
+from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings, apply
 from lsp_server.stdio import Writer, read_messages, wait_for_death
 from lsp_server.tracing import Tracer

@@ -10,8 +10,9 @@ import pytest
 
 from engine.api import EngineError, Finish, Order, Request, State, Status
 from engine.scripted import Rule, ScriptedEngine
+from lsp_server.backend import Query
 from lsp_server.documents import Document
-from lsp_server.scheduler import Query, Scheduler
+from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings
 from lsp_server.text import Text
 from lsp_server.tracing import Tracer
