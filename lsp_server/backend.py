@@ -1,26 +1,17 @@
-"""The engine as the server sees it: opened, asked, read from, and replaced where it can't be opened.
-
-The one module that opens an engine or reads its stream; the scheduler knows its plain data only.
-"""
+"""The engine as the server sees it: opened, asked, and replaced where it can't be opened. Nothing else opens one."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
-from itertools import takewhile
 
 from engine.api import (
     Chunk,
-    Counters,
     Engine,
     EngineClosed,
     EngineError,
     EngineKind,
     EngineOptions,
-    Finish,
     Order,
     Request,
     State,
@@ -28,26 +19,10 @@ from engine.api import (
     Stop,
     open_engine,
 )
-from lsp_server.documents import Document
-from lsp_server.place import Place
-from lsp_server.postprocess import is_past_block
-from lsp_server.prompt import Prompt, is_closers
+from lsp_server.decode import Decode, Task
 from lsp_server.settings import Settings
-from lsp_server.suggestions import Completion
-from lsp_server.text import Text
-
-_log = logging.getLogger(__name__)
 
 _LOAD_POLL_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One request: a place in one version of a document."""
-
-    document: Document
-    offset: int
-    invoked: bool = False
 
 
 class Backend:
@@ -88,17 +63,19 @@ class Backend:
                 await asyncio.sleep(_LOAD_POLL_S)
         return self._max_chars
 
-    def decode(self, query: Query, prompt: Prompt, *, max_tokens: int, deadline_ms: float, block: Place | None) -> Decode:
-        """Has a completion written: a line, or where a block begins, all of it."""
+    def decode(self, task: Task, settings: Settings, deadline_ms: float) -> Decode:
+        """Has completions written."""
         request = Request(
-            document=query.document.uri,
-            prefix=prompt.prefix,
-            suffix=prompt.suffix,
-            stop=Stop.NONE if block else Stop.NEWLINE,
-            max_tokens=max_tokens,
+            document=task.origin.query.document.uri,
+            prefix=task.prompt.prefix,
+            suffix=task.prompt.suffix,
+            stop=Stop.NONE if task.end else Stop.NEWLINE,
+            max_tokens=settings.max_tokens,
+            n=len(task.ids),
             deadline_ms=max(1.0, deadline_ms),
+            speculative=bool(task.ahead_of),
         )
-        return Decode(query, prompt, self._engine.complete(request), block)
+        return Decode(task, self._engine.complete(request))
 
     async def prefetch_prefix(self, uri: str, prefix: str) -> None:
         """Has a prefix cached in PSM order, where it serves every cursor inside it."""
@@ -117,77 +94,6 @@ class Backend:
             self.start()
         assert self._opened
         return self._opened
-
-
-class Decode:
-    """One completion being written; its task owns the engine's stream, and cancelling it closes the stream."""
-
-    def __init__(self, query: Query, prompt: Prompt, stream: AsyncGenerator[Chunk, None], block: Place | None) -> None:
-        self.prompt = prompt
-        self.text = ""
-        self.counters = Counters(finish=Finish.CANCELLED)  # until the engine says better
-        self._base = query
-        self._block = block  # where a block is written, which ends with its scope
-        self._typed = ""  # since the prompt, by the user; what was written may not disagree with it
-        self._closers_pass = False  # the editor may have typed some of it
-        self.task = asyncio.create_task(self._run(stream))
-
-    async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:
-        try:
-            async with aclosing(stream):
-                async for chunk in stream:
-                    self.text += chunk.text
-                    self.counters = chunk.counters or self.counters
-                    if not self._agrees() or (self._block and is_past_block(self.text, self._block)):
-                        break
-        except EngineError as error:
-            _log.error("the engine failed: %s", error)
-            self.text = ""
-            self.counters = Counters(finish=Finish.ERROR)
-
-    def follow(self, prompt: Prompt) -> bool:
-        """Takes a later prompt's typing as what the completion must agree with from here on; False where it does not."""
-        typed = prompt.typed_since(self.prompt)
-        self._typed, self._closers_pass = typed or "", False
-        return typed is not None and self._agrees()
-
-    def rest_after(self, prompt: Prompt) -> str | None:
-        return Completion(self.prompt, self.text).rest_after(prompt)
-
-    def agrees_with_edit(self, text: Text) -> bool:
-        """Tells whether an edited document still reads as if part of the completion had been typed into it.
-
-        What is yet to be written is held to the same. The cursor is not known at an edit, so closers typed by the editor
-        behind it are let pass.
-        """
-        base, offset = self._base.document.text, self._base.offset
-        end = text.n_chars - (base.n_chars - offset - len(self.prompt.closers))
-        self._typed, self._closers_pass = text.slice(offset, end), True
-        return (
-            end >= offset
-            and text.slice(offset - len(self.prompt.prefix), offset) == self.prompt.prefix
-            and text.slice(end, end + len(self.prompt.suffix)) == self.prompt.suffix
-            and self._agrees()
-        )
-
-    async def finish(self, until: float) -> None:
-        """Waits for the end; at `until` stops the engine, and what it wrote so far stands.
-
-        Raises: what the engine raised, other than EngineError.
-        """
-        left_s = max(0.0, until - asyncio.get_running_loop().time())
-        await asyncio.wait((self.task,), timeout=left_s)
-        if not self.task.done():
-            self.counters = Counters(finish=Finish.DEADLINE)
-            self.task.cancel()
-            await asyncio.wait((self.task,))
-        if not self.task.cancelled():
-            self.task.result()
-
-    def _agrees(self) -> bool:
-        n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._typed, self.text, strict=False)))
-        rest = self._typed[n_same:]
-        return not rest or n_same == len(self.text) or (self._closers_pass and is_closers(rest))
 
 
 class _NoEngine:

@@ -33,6 +33,8 @@ class Settings:
     max_chars: int = _setting(400, "longest suggestion", unit="characters", range=(1, 10_000))
     comments: str = _setting("on", "whether comments are completed", choices=("off", "on-demand", "on"))
     strings: str = _setting("on", "whether strings are completed", choices=("off", "on-demand", "on"))
+    alternatives: int = _setting(3, "how many suggestions are offered where one is asked for by hand", range=(1, 8))
+    compute_ahead: bool = _setting(True, "whether what follows a suggestion is computed while that is shown")
     prefetch: bool = _setting(True, "whether prompts are prefilled while nobody waits")
 
     engine: str = _setting("resident", "where the model runs", choices=("resident", "in-process", "scripted"), user_only=True)
