@@ -112,7 +112,8 @@ def _typed_over(mark: str, rest: str, n_over: int, written: str = "") -> int | N
     if ahead[n_space:].startswith(mark):
         return n_over + n_space + len(mark)
     between = ahead.partition(mark)[0]
-    if between and written.endswith(between) and mark in ahead:
+    closes_code = between == "}" and written.count("}") > written.count("{")
+    if between and (written.endswith(between) or closes_code) and mark in ahead:
         return n_over + len(between) + len(mark)
     if mark == "/>" and ahead[n_space:].startswith(">"):
         return n_over + n_space + 1

@@ -63,14 +63,23 @@ def before_clause(text: str, place: Place) -> int:
         target = opened[-1].indent if opened else None
     elif is_indented(place.language) and (clause := _CLAUSE.match(text)):
         keyword = clause.group().split()[0].rstrip(":")
-        heads = [indent_of(line) for line in place.lines_above if re.match(_HEADS[keyword], line.lstrip())]
-        target = next((each for each in reversed(heads) if len(each) < len(place.head)), None)
         above = place.lines_above
-        if above and opens_block(above[-1], place.language):
-            target = None
+        target = None if above and opens_block(above[-1], place.language) else _head_above(above, keyword, place.head)
     if target is None or not place.head.startswith(target):
         return 0
     return len(place.head) - len(target)
+
+
+def _head_above(lines_above: list[str], keyword: str, head: str) -> str | None:
+    """Gives the indentation of the nearest statement above that a clause can belong to, seen from the cursor's."""
+    depth = len(head) + 1
+    for line in reversed(lines_above):
+        indent = indent_of(line)
+        if len(indent) < depth:
+            depth = len(indent)
+            if re.match(_HEADS[keyword], line.lstrip()):
+                return indent
+    return None
 
 
 def _fit_first(line: str, place: Place) -> str:
@@ -113,7 +122,7 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         and place.is_blank
         and not is_indented(place.language)
         and more[0].strip()
-        and following[0] not in "})]#"
+        and not following.startswith(("}", ")", "]", "#", "</", "```"))
     ):
         return [_moved(line, base, place) for line in more]
     if opens_block(opening, place.language) and following[:1] not in ("}", ")", "]"):

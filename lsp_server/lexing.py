@@ -45,6 +45,11 @@ def is_indented(language: str) -> bool:
     return language in _INDENTED
 
 
+def is_prose(language: str) -> bool:
+    """Tells whether a language has neither strings nor comments."""
+    return language in _PROSE
+
+
 def line_comment(language: str) -> str:
     """Gives the mark that begins a comment to the line's end."""
     return "#" if language in _HASH else "--" if language in _DASHES else "//"

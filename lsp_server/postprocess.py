@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from lsp_server import indentation, repeats, scope, syntax
 from lsp_server.closers import Draft, insert_only, shrink, type_over
-from lsp_server.lexing import line_comment, scan
+from lsp_server.lexing import ENDS_OF_COMMENT, line_comment, scan
 from lsp_server.place import Place
 from lsp_server.trigger import Mode
 
@@ -23,10 +23,11 @@ Filter = Callable[[Draft, Place], Draft]
 
 # Either spelling (SantaCoder hyphenates), whole or cut off at the end of the text.
 _SPECIAL_TOKEN = re.compile(
-    r"<\|endoftext\|>|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|<\|(?:end_of_text|file_separator|im_end|eot_id)\|>"
+    r"<\|[a-z]\w+\|>|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|\s?<(?:EOT|PRE|SUF|MID)>"
     r"|<(?:reponame|filename|file_sep|repo_name|gh_stars|jupyter_\w+|issue_\w+|commit_\w+|empty_output)>|</?s>\s*$"
-    r"|<(?:\|?fim[-_][a-z]*\|?|\|[a-z_|]*|fi|fil\w{1,5}|rep\w{1,5}|gh_\w*|jup\w*_?\w*|commit_\w*)$"
+    r"|<(?:\|?fim(?:[-_][a-z]*)?\|?|\|[a-z_|]*|fi|fil\w{1,5}|rep\w{1,5}|gh_\w*|jup\w*_?\w*|commit_\w*)$"
 )
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff]")  # but joiners, which emoji and scripts need
 _FENCE = re.compile(r"\A\s*```[\w+-]*\n|\n```\s*\Z")
 _MAX_TRIMS = 12
 _MAX_LINES = 80  # no suggestion is as long, and each filter's time is bounded
@@ -67,7 +68,7 @@ def is_past_block(raw: str, place: Place) -> bool:
 
 def clean(draft: Draft, place: Place) -> Draft:
     """Cuts at a special token, half of one, and U+FFFD, half of a character; LF only, for Neovim splits on nothing else."""
-    text = _SPECIAL_TOKEN.split(draft.text, maxsplit=1)[0].split("\ufffd", 1)[0]
+    text = _INVISIBLE.sub("", _SPECIAL_TOKEN.split(draft.text, maxsplit=1)[0].split("\ufffd", 1)[0])
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return replace(draft, text="\n".join(lines[:_MAX_LINES]))
 
@@ -99,8 +100,12 @@ def first_line(draft: Draft, place: Place) -> Draft:
 
 
 def one_line_before_code(draft: Draft, place: Place) -> Draft:
-    """Keeps one line where code follows on the cursor's."""
-    return first_line(draft, place) if place.rest.strip(")]};:,>\"'`/* \t") else draft
+    """Keeps one line where code follows on the cursor's, unless it is written again at the end of more."""
+    rest = place.rest.strip()
+    if not rest.strip(")]};:,>\"'`/* \t"):
+        return draft
+    says_rest = rest[0] in ")]}" and any(line.lstrip().startswith(rest) for line in draft.text.split("\n")[1:])
+    return draft if says_rest else first_line(draft, place)
 
 
 def drop_typed_start(draft: Draft, place: Place) -> Draft:
@@ -108,7 +113,8 @@ def drop_typed_start(draft: Draft, place: Place) -> Draft:
     head = place.head.lstrip()
     text = draft.text.lstrip(" \t")
     bare = head.rstrip()
-    if bare and place.inside == bare and text.startswith(bare):
+    is_mark = bool(place.inside) and bare.startswith((place.inside, "*")) and not re.search(r"[\w\s]", bare)
+    if is_mark and text.startswith(bare):
         return replace(draft, text=text[len(bare) :].lstrip(" ") if head != bare else text[len(bare) :])
     if len(bare) > 2 and re.search(r"\w", bare) and text.startswith(bare) and text != bare:
         cut = len(head) if text.startswith(head) else len(bare)
@@ -117,9 +123,9 @@ def drop_typed_start(draft: Draft, place: Place) -> Draft:
     word = re.search(r"[^\W\d]\w+\Z", place.head)
     if word and draft.text.startswith(word[0]) and re.match(r"\w", draft.text[len(word[0]) :]) and not place.inside:
         return replace(draft, text=draft.text[len(word[0]) :])
-    last = re.search(r"[^\W\d][\w.]{2,}\(?\s*\Z", place.head)
-    if last and draft.text.startswith(last[0]) and ("." in last[0] or "(" in last[0]):
-        return replace(draft, text=draft.text[len(last[0]) :])
+    path = re.search(r"[^\W\d]\w*(?:(?:\.|::|->|\?\.)\w*)*\(?\s*\Z", place.head)
+    if path and len(path[0]) > 2 and draft.text.startswith(path[0]) and re.search(r"[.(:>]", path[0]):
+        return replace(draft, text=draft.text[len(path[0]) :])
     return draft
 
 
@@ -155,12 +161,18 @@ def close_scope(draft: Draft, place: Place) -> Draft:
 
 
 def end_string(draft: Draft, place: Place) -> Draft:
-    """Ends at the line's end inside of a string that can't go past it."""
-    if place.inside not in ('"', "'"):
+    """Ends at the line's end inside of a string that can't go past it; and with the line of a mark that stands behind."""
+    if not place.inside or place.inside == line_comment(place.language):
         return draft
+    mark = ENDS_OF_COMMENT.get(place.inside, place.inside)
     read = scan(draft.text, place.language, place.inside)
-    ends = read.tokens and read.tokens[0].text == place.inside
-    return draft if ends else replace(draft, text=draft.text.partition("\n")[0])
+    ends = bool(read.tokens) and read.tokens[0].text == mark
+    if not ends:
+        return draft if place.inside not in ('"', "'") else replace(draft, text=draft.text.partition("\n")[0])
+    if not place.rest.lstrip().startswith(mark) or len(mark) == 1:
+        return draft
+    line_end = draft.text.find("\n", read.tokens[0].offset)
+    return draft if line_end < 0 else replace(draft, text=draft.text[:line_end])
 
 
 def _on_text(each: Callable[[str, Place], str]) -> Filter:

@@ -54,7 +54,7 @@ def cut_next_lines(text: str, place: Place) -> str:
         return text
     lines = _whole_lines(text, place)
     target = below[0]
-    if not re.search(r"\w", target):
+    if not re.search(r"\w|```", target):
         return text
     for idx, line in enumerate(lines):
         if not line.strip():
@@ -64,7 +64,7 @@ def cut_next_lines(text: str, place: Place) -> str:
             _same_indent(line, target) or idx == 0 or is_last or _follows(lines[idx + 1 :], below[1:])
         ):
             return _up_to(text, idx)
-        if idx and is_last and _is_begun(line, target):
+        if idx and is_last and (_is_begun(line, target) or _is_out_of_reach(line, target)):
             return _up_to(text, idx)
     return text
 
@@ -168,6 +168,11 @@ def _is_near(line: str, other: str) -> bool:
 def _is_begun(line: str, target: str) -> bool:
     begun, whole = line.strip(), target.strip()
     return whole.startswith(begun) and len(begun) >= max(3, len(whole) // 2) and _same_indent(line, target)
+
+
+def _is_out_of_reach(line: str, target: str) -> bool:
+    """Tells whether a line would return just before the one below does."""
+    return all(re.match(r"\s*return\b", each) for each in (line, target)) and _same_indent(line, target)
 
 
 def _follows(lines: list[str], below: list[str]) -> bool:

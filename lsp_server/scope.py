@@ -11,7 +11,7 @@ from lsp_server.repeats import declares
 
 _CLAUSES = re.compile(r"(?:\}?\s*)?(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b")
 _ENDS_WITH_WORD = {"lua", "ruby", "julia", "elixir"}
-_CLOSES = re.compile(r"\s*[)\]}]")
+_CLOSES = re.compile(r"\s*(?:[)\]}]|</|```)")
 
 
 def scope_end(text: str, place: Place) -> int | None:
