@@ -129,7 +129,7 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         if deeper <= base and base and (place.is_blank or deeper < base):
             shift = base  # written as if at the margin
             step = deeper or unit
-        elif place.unit and deeper > base:
+        elif place.unit and deeper > base and not opening.rstrip().endswith(("(", "[")):  # a continuation has its own depth
             step = deeper - base
         if deeper <= base and not shift and is_indented(place.language) and place.unit:
             shift = unit

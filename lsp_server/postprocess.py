@@ -30,6 +30,7 @@ _SPECIAL_TOKEN = re.compile(
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]")  # but joiners, which emoji and scripts need
 _FENCE = re.compile(r"\A\s*```[\w+-]*\n|\n```\s*\Z")
 _MAX_TRIMS = 12
+_MAX_RESTS = 3
 _MAX_LINES = 80  # no suggestion is as long, and each filter's time is bounded
 
 
@@ -227,25 +228,52 @@ FILTERS: tuple[Filter, ...] = tuple(dict.fromkeys((*_BLOCK, *_LINE)))
 def guard(draft: Draft, place: Place) -> Draft | None:
     """Parses the document with the draft in place; where it is more broken than without, trims until it is not.
 
-    What was broken already may stay so: a half-written line seldom parses.
+    What was broken already may stay so: a half-written line seldom parses. But where what follows on the line can be
+    read as the end of what is written, and the document is then less broken, it is read so.
     """
     document = place.prefix + place.suffix
     before = syntax.n_errors(document, place.language)
     if before is None:
-        return draft if _keeps_balance(draft, place) else None
-    for trimmed in (draft, *_trims(draft)):
-        start = len(place.prefix) - trimmed.replace_before
-        after = syntax.n_errors_after(
-            document,
-            place.language,
-            start=start,
-            old_end=len(place.prefix) + trimmed.replace,
-            written=trimmed.text,
-        )
-        if after is None or after <= before:
+        after = _imbalance_after(draft, place)
+        shorter = next((each for each in _up_to_rest(draft, place) if _imbalance_after(each, place) < after), None)
+        return shorter or (draft if after <= _imbalance(document, place.language) else None)
+    after = _n_errors_after(draft, place)
+    if after is None:
+        return draft
+    if after:
+        for shorter in _up_to_rest(draft, place):
+            if (_n_errors_after(shorter, place) or 0) < after:
+                return shorter
+    if after <= before:
+        return draft
+    for trimmed in _trims(draft):
+        if (_n_errors_after(trimmed, place) or 0) <= before:
             return trimmed
     opens_more = draft.text.rstrip().endswith(("{", "(", "["))
     return draft if before and (opens_more or _keeps_balance(draft, place)) else None
+
+
+def _n_errors_after(draft: Draft, place: Place) -> int | None:
+    return syntax.n_errors_after(
+        place.prefix + place.suffix,
+        place.language,
+        start=len(place.prefix) - draft.replace_before,
+        old_end=len(place.prefix) + draft.replace,
+        written=draft.text,
+    )
+
+
+def _up_to_rest(draft: Draft, place: Place) -> Iterator[Draft]:
+    """Gives the drafts that end where the rest of the cursor's line is written again."""
+    rest = place.rest.rstrip()
+    if not rest.strip() or draft.replace or "\n" in draft.text:
+        return
+    at = draft.text.rfind(rest)
+    for _ in range(_MAX_RESTS):
+        if at <= 0:
+            return
+        yield replace(draft, text=draft.text[:at])
+        at = draft.text.rfind(rest, 0, at)
 
 
 def _trims(draft: Draft) -> Iterator[Draft]:
@@ -261,10 +289,12 @@ def _trims(draft: Draft) -> Iterator[Draft]:
 
 def _keeps_balance(draft: Draft, place: Place) -> bool:
     """Tells whether as many brackets are left open, or closed for nothing, as before."""
-    before = _imbalance(place.prefix + place.suffix, place.language)
+    return _imbalance_after(draft, place) <= _imbalance(place.prefix + place.suffix, place.language)
+
+
+def _imbalance_after(draft: Draft, place: Place) -> int:
     start = len(place.prefix) - draft.replace_before
-    after = _imbalance(place.prefix[:start] + draft.text + place.suffix[draft.replace :], place.language)
-    return after <= before
+    return _imbalance(place.prefix[:start] + draft.text + place.suffix[draft.replace :], place.language)
 
 
 def _imbalance(text: str, language: str) -> int:
