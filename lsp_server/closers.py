@@ -159,8 +159,10 @@ def _without_tail(text: str, place: Place) -> str:
     if not rest:
         return text
     bare = text.rstrip()
+    if place.is_prose and bare.endswith(rest) and bare != rest and not OPENERS.get(rest):
+        return bare.removesuffix(rest)
     if re.search(r"\w", rest) and len(rest) > 1 and "\n" not in bare:
-        at = bare.find(rest)
+        at = len(bare) - len(rest) if bare.endswith(rest) else bare.find(rest)
         while at >= 0 and (not _is_border(bare, at, place) or _depth(bare[:at], place) > 0):
             at = bare.find(rest, at + 1)
         if at >= 0:

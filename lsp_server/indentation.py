@@ -88,7 +88,8 @@ def _fit_first(line: str, place: Place) -> str:
     if not lead:
         return line
     if not place.is_blank:
-        return line.lstrip() if place.head[-1:].isspace() and place.inside != "`" else line
+        in_columns = place.head.endswith("  ") and len(lead) > 1  # both halves of a gap that aligns something
+        return line.lstrip() if place.head[-1:].isspace() and place.inside != "`" and not in_columns else line
     if place.inside:
         return line
     lead = _in_unit_kind([line], place)[0][: -len(line.lstrip()) or None] if line.strip() else lead

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from lsp_server.lexing import OPENERS, Scan, scan
+from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, is_prose, line_comment, scan
 
 _MAX_CHARS = 40_000  # each way: what stands farther off decides nothing here
 
@@ -58,6 +58,11 @@ class Place:
     def is_blank(self) -> bool:
         """Tells whether nothing but indentation stands before the cursor on its line."""
         return not self.head.strip()
+
+    @property
+    def is_prose(self) -> bool:
+        """Tells whether words are written here, not code: in a comment, or in a language of words."""
+        return self.inside == line_comment(self.language) or self.inside in ENDS_OF_COMMENT or is_prose(self.language)
 
     @property
     def lines_above(self) -> list[str]:
@@ -128,18 +133,27 @@ def _with(opened: Open, offset: int) -> Open:
 
 
 def _unit(text: str) -> str:
-    """Finds one level of indentation: a tab, or the step that most lines take from the line above."""
-    steps: Counter[int] = Counter()
-    n_tabs, above = 0, 0
+    """Finds one level of indentation: a tab, or the step that most lines take from the line above that opens a block.
+
+    A continued line has a depth of its own, which counts only where no block tells.
+    """
+    in_blocks: Counter[int] = Counter()
+    elsewhere: Counter[int] = Counter()
+    n_tabs, above, opens = 0, 0, False
     lines = text.split("\n")
-    solid = [line for line in lines if line.strip()]
-    for line in solid if any(line[0].isspace() for line in solid) else lines:
-        indent = indent_of(line)
-        n_tabs += indent.startswith("\t")
-        if "\t" not in indent and not re.match(r"\s*\*", line):
-            if len(indent) - above > 1 and (line.strip() or len(indent) - above in (2, 4, 8)):
-                steps[len(indent) - above] += 1
+    solid = [line for line in lines if line and not line.isspace()]
+    for line in solid if any(line[0] in " \t" for line in solid) else lines:
+        bare = line.lstrip()
+        indent = line[: len(line) - len(bare)]
+        if "\t" in indent:
+            n_tabs += indent[0] == "\t"
+        elif bare[:1] != "*":
+            step = len(indent) - above
+            if step > 1 and (bare or step in (2, 4, 8)):
+                (in_blocks if opens else elsewhere)[step] += 1
             above = len(indent)
-    if n_tabs > sum(steps.values()):
+        opens = bare.rstrip().endswith(("{", ":", "[", "=>"))
+    steps = in_blocks or elsewhere
+    if n_tabs > in_blocks.total() + elsewhere.total():
         return "\t"
     return " " * min(steps, key=lambda step: (-steps[step], step)) if steps else ""

@@ -47,12 +47,14 @@ def postprocess(raw: str, place: Place, mode: Mode, limits: Limits | None = None
     """Runs the filters in order; None where nothing is left to show."""
     limits = limits or Limits()
     draft = Draft(raw)
+    written = draft
     for each in _BLOCK if mode is Mode.BLOCK else _LINE:
+        written = draft if each is type_over else written
         draft = each(draft, place)
         if not draft.text.strip():
             return None
     draft = _limited(draft if limits.overwrites else insert_only(draft), limits)
-    guarded = guard(draft, place)
+    guarded = guard(draft, place, written)
     if guarded and guarded.text != draft.text and repeats.cut_next_lines(guarded.text, place) != guarded.text:
         return None
     return guarded if guarded and guarded.text.strip() else None
@@ -151,7 +153,7 @@ def strip_trailing_space(draft: Draft, place: Place) -> Draft:
     bare = text.rstrip()
     spaced = text[len(bare) :].startswith(" ") and "\n" not in text[len(bare) :]
     follows = place.rest[draft.replace :]
-    if spaced and follows[:1].strip() and follows[:1] not in ")]};:,\"'`":
+    if spaced and follows[:1].strip() and (follows[0] not in ")]};:,\"'`" or (follows[0] in "\"'`" and bare[-1:] in "=+,:?&|")):
         bare += " "
     return replace(draft, text=bare)
 
@@ -225,7 +227,7 @@ _BLOCK: tuple[Filter, ...] = (
 FILTERS: tuple[Filter, ...] = tuple(dict.fromkeys((*_BLOCK, *_LINE)))
 
 
-def guard(draft: Draft, place: Place) -> Draft | None:
+def guard(draft: Draft, place: Place, written: Draft) -> Draft | None:
     """Parses the document with the draft in place; where it is more broken than without, trims until it is not.
 
     What was broken already may stay so: a half-written line seldom parses. But where what follows on the line can be
@@ -235,13 +237,13 @@ def guard(draft: Draft, place: Place) -> Draft | None:
     before = syntax.n_errors(document, place.language)
     if before is None:
         after = _imbalance_after(draft, place)
-        shorter = next((each for each in _up_to_rest(draft, place) if _imbalance_after(each, place) < after), None)
+        shorter = next((each for each in _up_to_rest(written, place) if _imbalance_after(each, place) < after), None)
         return shorter or (draft if after <= _imbalance(document, place.language) else None)
     after = _n_errors_after(draft, place)
     if after is None:
         return draft
     if after:
-        for shorter in _up_to_rest(draft, place):
+        for shorter in _up_to_rest(written, place):
             if (_n_errors_after(shorter, place) or 0) < after:
                 return shorter
     if after <= before:
@@ -266,7 +268,7 @@ def _n_errors_after(draft: Draft, place: Place) -> int | None:
 def _up_to_rest(draft: Draft, place: Place) -> Iterator[Draft]:
     """Gives the drafts that end where the rest of the cursor's line is written again."""
     rest = place.rest.rstrip()
-    if not rest.strip() or draft.replace or "\n" in draft.text:
+    if not rest.strip() or "\n" in draft.text:
         return
     at = draft.text.rfind(rest)
     for _ in range(_MAX_RESTS):

@@ -9,7 +9,7 @@ from lsp_server.place import Place, indent_of
 
 _DECLARES = re.compile(
     r"\s*(?:@\w|(?:export |default |pub(?:\(\w+\))? |public |private |protected |static |async |abstract |final |override )*"
-    r"(?:def|class|function\*?|fn|func|interface|struct|enum|trait|impl|type|module|namespace|fun|sub)\b)"
+    r"(?:(?:def|class|interface|struct|enum|trait|type|module|namespace|fun|sub)\s+[\w${]|(?:function\*?|fn|func|impl)(?=[\s<]*[\w(<&'*$])))"
 )
 _METHOD = re.compile(r"\s*(?:[\w<>\[\],.*&]+\s+)*[\w~]+\s*\([^;{}]*\)[^;{}=]*\{\s*$")
 _NOT_METHOD = re.compile(r"\s*(?:if|for|while|switch|catch|else|return|match|do|try|with)\b")
