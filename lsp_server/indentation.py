@@ -135,14 +135,14 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         if deeper <= base and not shift and is_indented(place.language) and place.unit:
             shift = unit
     lines = []
-    for line in more:
+    for before, line in zip([opening, *more], more, strict=False):
         indent = len(indent_of(line))
         if line.strip():
             if shift:
                 indent += shift
             if place.unit and step > 1 and step != unit and indent > base and (indent - base) % step in (0, 1):
                 indent = base + (indent - base) // step * unit
-            elif _is_one_off(indent, line, unit, base):
+            elif _is_one_off(indent, line, unit, base) and not _is_aligned(before, line):
                 indent -= 1
             if indent != len(indent_of(line)):
                 line = _char(place) * indent + line.lstrip()
@@ -157,6 +157,11 @@ def _moved(line: str, shift: int, place: Place) -> str:
 
 def _is_one_off(indent: int, line: str, unit: int, base: int) -> bool:
     return unit > 1 and base % unit == 0 and indent % unit == 1 and indent > 1 and not line.lstrip().startswith("*")
+
+
+def _is_aligned(before: str, line: str) -> bool:
+    """Tells whether a line goes on with the one before, and so has the depth of something in that."""
+    return bool(re.search(r"[-+*/%|&=?:<>.(\\]\s*\Z", before) or re.match(r"\s*[-+*/%|&=?:<>.)\]`]", line))
 
 
 def _in_unit_kind(lines: list[str], place: Place) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, is_prose, line_comment, scan
 
+_CONTINUES_DEEPER = {"c", "cpp", "java"}  # by more than a block is
 _MAX_CHARS = 40_000  # each way: what stands farther off decides nothing here
 
 
@@ -51,7 +52,7 @@ class Place:
             inside=before.inside,
             inside_since=before.inside_since,
             brackets=_closed_by(_opened_in(prefix, before), suffix, scan(suffix, language, "" if is_cut else before.inside)),
-            unit=_unit(prefix + suffix),
+            unit=_unit(prefix, suffix, falls_back=language not in _CONTINUES_DEEPER),
         )
 
     @property
@@ -132,28 +133,32 @@ def _with(opened: Open, offset: int) -> Open:
     return Open(opened.text, opened.indent, opened.offset, offset)
 
 
-def _unit(text: str) -> str:
+def _unit(prefix: str, suffix: str, *, falls_back: bool) -> str:
     """Finds one level of indentation: a tab, or the step that most lines take from the line above that opens a block.
 
     A continued line has a depth of its own, which counts only where no block tells.
     """
     in_blocks: Counter[int] = Counter()
     elsewhere: Counter[int] = Counter()
-    n_tabs, above, opens = 0, 0, False
-    lines = text.split("\n")
-    solid = [line for line in lines if line and not line.isspace()]
-    for line in solid if any(line[0] in " \t" for line in solid) else lines:
-        bare = line.lstrip()
-        indent = line[: len(line) - len(bare)]
-        if "\t" in indent:
-            n_tabs += indent[0] == "\t"
-        elif bare[:1] != "*":
-            step = len(indent) - above
-            if step > 1 and (bare or step in (2, 4, 8)):
-                (in_blocks if opens else elsewhere)[step] += 1
-            above = len(indent)
-        opens = bare.rstrip().endswith(("{", ":", "[", "=>"))
-    steps = in_blocks or elsewhere
+    n_tabs = 0
+    halves = [prefix.split("\n"), suffix.split("\n")[1:]]
+    is_bare = not any(line[0] in " \t" and not line.isspace() for half in halves for line in half if line)
+    for half in halves:
+        above, opens = None if half is halves[1] else 0, False  # what is missing at the cursor is no step
+        for line in half:
+            bare = line.lstrip()
+            if not bare and not (is_bare and line):
+                continue
+            indent = line[: len(line) - len(bare)]
+            if "\t" in indent:
+                n_tabs += indent[0] == "\t"
+            elif bare[:1] != "*":
+                step = len(indent) - (len(indent) if above is None else above)
+                if step > 1 and (bare or step in (2, 4, 8)):
+                    (in_blocks if opens else elsewhere)[step] += 1
+                above = len(indent)
+            opens = bare.rstrip().endswith(("{", ":", "[", "=>"))
+    steps = in_blocks or (elsewhere if falls_back else in_blocks)
     if n_tabs > in_blocks.total() + elsewhere.total():
         return "\t"
     return " " * min(steps, key=lambda step: (-steps[step], step)) if steps else ""

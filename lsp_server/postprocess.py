@@ -78,7 +78,7 @@ def clean(draft: Draft, place: Place) -> Draft:
 
 def drop_fence(draft: Draft, place: Place) -> Draft:
     """Unwraps code that came as Markdown."""
-    if place.language == "markdown" or not draft.text.lstrip().startswith("```"):
+    if place.language == "markdown" or place.inside or not draft.text.lstrip().startswith("```"):
         return draft
     return replace(draft, text=_FENCE.sub("", draft.text))
 

@@ -27,23 +27,29 @@ def cut_rewritten(text: str, place: Place) -> str:
     """Ends where the function just above or the next one below would be written again."""
     lines = _whole_lines(text, place)
     lines_above = place.lines_above[-60:]
-    below = [line for line in place.lines_below[:40] if declares(line)][:1]
+    near = place.lines_below[:40]
+    below = [line for line in near if declares(line)][:1]
+    starts_below = not text.partition("\n")[0].strip()
+    if below and (starts_below or declares(place.head)) and _signature(place.head) == _signature(below[0]):
+        body = near[near.index(below[0]) + 1 :]
+        if body and body[0].strip() == next((line.strip() for line in text.split("\n") if line.strip()), ""):
+            return ""
     for idx, line in enumerate(lines):
-        if not line.strip() or not declares(line):
+        if not line.strip() or not declares(line) or (starts_below and not idx):
             continue
         if (
             len(line.strip()) > 5
             and not line.strip().startswith("@")
             and line.rstrip() in _siblings([*lines_above, *lines[:1]] if idx else lines_above, line)
         ):
-            return _up_to(text, idx)
+            return _up_to(text, _without_attributes(lines, idx))
         if (
             below
             and not line.strip().startswith("@")
             and _signature(line) == _signature(below[0])
             and _same_indent(line, below[0])
         ):
-            return _up_to(text, idx)
+            return _up_to(text, idx if place.lines_below[0] == below[0] else _without_attributes(lines, idx))
     return text
 
 
@@ -92,8 +98,9 @@ def drop_repeated_lines(text: str, place: Place) -> str:
 def cut_repeated_blocks(text: str, place: Place) -> str:
     """Ends where a run of lines comes a second time, or the same pattern of a line or block a fourth."""
     lines = [line.rstrip() for line in text.split("\n")]
-    solid = [idx for idx, line in enumerate(lines) if line.strip()]
-    said = [lines[idx] if idx else place.head + lines[idx] for idx in solid]
+    whole = [place.head + lines[0], *lines[1:]]
+    solid = [idx for idx, line in enumerate(whole) if line.strip()]
+    said = [whole[idx] for idx in solid]
     above = [line.rstrip() for line in place.lines_above[-12:]]
     for size in range(2, min(12, len(said)) + 1):
         if above[-size:] == said[:size] and _has_words(said[:size]):
@@ -131,6 +138,13 @@ def _whole_lines(text: str, place: Place) -> list[str]:
 
 def _up_to(text: str, idx: int) -> str:
     return "\n".join(text.split("\n")[:idx]).rstrip() if idx else ""
+
+
+def _without_attributes(lines: list[str], idx: int) -> int:
+    """Gives where the attributes and decorators begin that belong to a line."""
+    while idx and re.match(r"\s*(?:@\w|#\[)", lines[idx - 1]):
+        idx -= 1
+    return idx
 
 
 def _siblings(lines_above: list[str], line: str) -> set[str]:
