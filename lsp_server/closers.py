@@ -188,7 +188,7 @@ def _is_border(text: str, at: int, place: Place) -> bool:
     """Tells whether a word begins here; in the middle of the user's own word, it may."""
     if re.match(r"\w", place.rest) and re.search(r"\w\Z", place.head):
         return True
-    return not (at and text[at - 1].isalnum() and text[at].isalnum())
+    return not (at and text[at].isalnum() and text[at - 1].isalnum() and text[at - 1].isdigit() <= text[at].isdigit())
 
 
 def _may_go(text: str, tail: str, rest: str, place: Place) -> bool:

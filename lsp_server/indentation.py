@@ -12,6 +12,8 @@ from lsp_server.place import Place, indent_of
 
 OPENS_BLOCK = re.compile(r"[{(\[]\s*$|=>\s*$")
 _OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
+_LABEL = re.compile(r"(?:case\b|default\s*:|\w+:\s*$)")
+_CLOSERS = ("}", ")", "]", "</", "```")
 _CLAUSE = re.compile(r"\s*(?:elif|else|except|finally)\b.*:")
 _HEADS = {
     "elif": r"(?:if|elif)\b",
@@ -123,11 +125,13 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         and place.is_blank
         and not is_indented(place.language)
         and more[0].strip()
-        and not following.startswith(("}", ")", "]", "#", "</", "```"))
+        and not following.startswith((*_CLOSERS, "#"))
     ):
-        return [_moved(line, base, place) for line in more]
+        n_inside = next((idx for idx, line in enumerate(more) if line.lstrip().startswith(_CLOSERS)), len(more))
+        n_inside = n_inside if opens_block(opening, place.language) else 0
+        return [_moved(line, base + unit * (idx < n_inside), place) for idx, line in enumerate(more)]
     if opens_block(opening, place.language) and following[:1] not in ("}", ")", "]"):
-        if deeper <= base and base and (place.is_blank or deeper < base):
+        if deeper <= base and base and (place.is_blank or deeper < base) and not (deeper == base and _LABEL.match(following)):
             shift = base  # written as if at the margin
             step = deeper or unit
         elif place.unit and deeper > base and not opening.rstrip().endswith(("(", "[")):  # a continuation has its own depth
@@ -135,6 +139,7 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         if deeper <= base and not shift and is_indented(place.language) and place.unit:
             shift = unit
     lines = []
+    n_open = opening.count("(") - opening.count(")")
     for before, line in zip([opening, *more], more, strict=False):
         indent = len(indent_of(line))
         if line.strip():
@@ -142,10 +147,11 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
                 indent += shift
             if place.unit and step > 1 and step != unit and indent > base and (indent - base) % step in (0, 1):
                 indent = base + (indent - base) // step * unit
-            elif _is_one_off(indent, line, unit, base) and not _is_aligned(before, line):
+            elif _is_one_off(indent, line, unit, base) and n_open <= 0 and not _is_aligned(before, line):
                 indent -= 1
             if indent != len(indent_of(line)):
                 line = _char(place) * indent + line.lstrip()
+        n_open += line.count("(") - line.count(")")
         lines.append(line)
     return lines
 

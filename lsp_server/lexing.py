@@ -17,6 +17,7 @@ _HASH = {"python", "ruby", "shellscript", "bash", "yaml", "toml", "r", "julia", 
 _DASHES = {"lua", "sql", "haskell", "elm", "ada", "vhdl"}
 _PROSE = {"markdown", "plaintext", "text", "latex", "restructuredtext", "git-commit", ""}
 _BACKTICKS = {"javascript", "typescript", "javascriptreact", "typescriptreact", "go", "vue", "svelte"}
+_REGEXES = {"javascript", "typescript", "javascriptreact", "typescriptreact", "vue", "svelte", "ruby"}
 _CHARACTERS = {"rust", "c", "cpp", "java", "go", "csharp", "kotlin", "swift", "scala", "zig", "haskell"}
 _TRIPLES = {"python", "julia", "kotlin", "java", "scala", "swift", "toml", "elixir"}
 _INDENTED = {"python", "yaml", "fsharp", "haskell", "coffeescript", "nim", "elm", "sass", "pug", "makefile"}
@@ -119,6 +120,8 @@ def _pattern(language: str) -> re.Pattern[str]:
         pieces.append(r"'(?:\\[^'\n]+|[^'\\\n])'")
     else:
         pieces.append(r"'(?:\\.|[^'\\\n])*(?:'|(?=\n)|\Z)")
+    if language in _REGEXES:
+        pieces.insert(0, r"(?<=[=(,:\[!&|?{};\n])[ \t]*/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/[a-z]*")
     if language in _BACKTICKS:
         pieces.append(r"`(?:\\.|[^`\\])*(?:`|\Z)")
     return re.compile("|".join(pieces) + "|" + brackets, re.DOTALL)

@@ -23,7 +23,7 @@ Filter = Callable[[Draft, Place], Draft]
 
 # Either spelling (SantaCoder hyphenates), whole or cut off at the end of the text.
 _SPECIAL_TOKEN = re.compile(
-    r"<\|[a-z]\w+\|>|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|\s?<(?:EOT|PRE|SUF|MID)>"
+    r"<\|(?:endoftext|end_of_text|begin_of_text|file_separator|im_start|im_end|eot_id|cursor|end|user|assistant|system)\|>|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|\s?<(?:EOT|PRE|SUF|MID)>"
     r"|<(?:reponame|filename|file_sep|repo_name|gh_stars|jupyter_\w+|issue_\w+|commit_\w+|empty_output)>|</?s>\s*$"
     r"|<(?:\|?fim(?:[-_][a-z]*)?\|?|\|[a-z_|]*|fi|fil\w{1,5}|rep\w{1,5}|gh_\w*|jup\w*_?\w*|commit_\w*)$"
 )

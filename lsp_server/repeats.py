@@ -13,6 +13,7 @@ _DECLARES = re.compile(
 )
 _METHOD = re.compile(r"\s*(?:[\w<>\[\],.*&]+\s+)*[\w~]+\s*\([^;{}]*\)[^;{}=]*\{\s*$")
 _NOT_METHOD = re.compile(r"\s*(?:if|for|while|switch|catch|else|return|match|do|try|with)\b")
+_KEYED = {"yaml", "toml", "json", "jsonc", "ini", "properties", "dotenv", "css", "scss", "less"}
 _PATTERN = re.compile(r"\d+|\b[A-Za-z]\b|(?<=[a-z])[A-Z]\b")
 _LOOP = re.compile(r"(.{2,60}?)\1{4,}")
 _LONG_RUN = re.compile(r"(\w)\1{24,}")
@@ -69,6 +70,8 @@ def cut_next_lines(text: str, place: Place) -> str:
         if _is_near(line, target) and (
             _same_indent(line, target) or idx == 0 or is_last or _follows(lines[idx + 1 :], below[1:])
         ):
+            return _up_to(text, idx)
+        if idx and place.language in _KEYED and _same_indent(line, target) and _key(line) and _key(line) == _key(target):
             return _up_to(text, idx)
         if idx and is_last and (_is_begun(line, target) or _is_out_of_reach(line, target)):
             return _up_to(text, idx)
@@ -182,6 +185,12 @@ def _is_near(line: str, other: str) -> bool:
 def _is_begun(line: str, target: str) -> bool:
     begun, whole = line.strip(), target.strip()
     return whole.startswith(begun) and len(begun) >= max(3, len(whole) // 2) and _same_indent(line, target)
+
+
+def _key(line: str) -> str | None:
+    """Gives the key that a line sets, in a language where a key is set once."""
+    match = re.match(r"\s*[\"']?([\w.-]+)[\"']?\s*[:=]", line)
+    return match and match[1]
 
 
 def _is_out_of_reach(line: str, target: str) -> bool:
