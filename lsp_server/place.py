@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, is_prose, line_comment, scan
 
 _CONTINUES_DEEPER = {"c", "cpp", "java"}  # by more than a block is
-_MAX_CHARS = 40_000  # each way: what stands farther off decides nothing here
+_TOP_LEVEL = re.compile(
+    r"^(?:(?:async )?def |class |import |from \w[\w.]* import|@\w|func |fn |pub |function |export |const |package |impl|struct |#include)",
+    re.MULTILINE,
+)
+_MAX_CHARS = 20_000  # each way: what stands farther off decides nothing here
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,14 @@ class Place:
     inside_since: int  # offset of that mark in the prefix
     brackets: tuple[Open, ...]  # outermost first
     unit: str  # one level of indentation; empty where the document has none yet
+    lines_above: list[str]  # with something on them, above the cursor's
+    lines_below: list[str]
 
     @staticmethod
     def at(language: str, prefix: str, suffix: str) -> Place:
         """Reads a place; line ends of any kind become LF, which is what a suggestion has."""
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
-        prefix, suffix = prefix[-_MAX_CHARS:], suffix[:_MAX_CHARS]
+        prefix, suffix = _from_code(prefix), suffix[:_MAX_CHARS]
         before = scan(prefix, language)
         is_cut = before.inside in ("'", '"') and before.inside not in suffix.partition("\n")[0]  # its end is yet to be written
         return Place(
@@ -53,6 +59,8 @@ class Place:
             inside_since=before.inside_since,
             brackets=_closed_by(_opened_in(prefix, before), suffix, scan(suffix, language, "" if is_cut else before.inside)),
             unit=_unit(prefix, suffix, falls_back=language not in _CONTINUES_DEEPER),
+            lines_above=_solid(prefix.split("\n")[:-1]),
+            lines_below=_solid(suffix.split("\n")[1:]),
         )
 
     @property
@@ -65,20 +73,23 @@ class Place:
         """Tells whether words are written here, not code: in a comment, or in a language of words."""
         return self.inside == line_comment(self.language) or self.inside in ENDS_OF_COMMENT or is_prose(self.language)
 
-    @property
-    def lines_above(self) -> list[str]:
-        """Gives the lines with something on them above the cursor's."""
-        return [line for line in self.prefix.split("\n")[:-1] if line.strip()]
-
-    @property
-    def lines_below(self) -> list[str]:
-        """Gives the lines with something on them below the cursor's."""
-        return [line for line in self.suffix.split("\n")[1:] if line.strip()]
-
 
 def indent_of(line: str) -> str:
     """Gives the white space that a line begins with."""
     return line[: len(line) - len(line.lstrip())]
+
+
+def _from_code(prefix: str) -> str:
+    """Cuts a long prefix at a line that can only be code, for from inside a string or comment everything reads inside out."""
+    if len(prefix) <= _MAX_CHARS:
+        return prefix
+    start = len(prefix) - _MAX_CHARS
+    code = _TOP_LEVEL.search(prefix, start)
+    return prefix[code.start() if code else start :]
+
+
+def _solid(lines: list[str]) -> list[str]:
+    return [line for line in lines if line and not line.isspace()]
 
 
 def _opened_in(prefix: str, before: Scan) -> list[Open]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from lsp_server import indentation, repeats, scope, syntax
 from lsp_server.closers import Draft, insert_only, shrink, type_over
-from lsp_server.lexing import ENDS_OF_COMMENT, line_comment, scan
+from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, line_comment, scan
 from lsp_server.place import Place
 from lsp_server.trigger import Mode
 
@@ -248,7 +248,7 @@ def guard(draft: Draft, place: Place, written: Draft) -> Draft | None:
                 return shorter
     if after <= before:
         return draft
-    for trimmed in _trims(draft):
+    for trimmed in _trims(draft, place):
         if (_n_errors_after(trimmed, place) or 0) <= before:
             return trimmed
     opens_more = draft.text.rstrip().endswith(("{", "(", "["))
@@ -278,15 +278,31 @@ def _up_to_rest(draft: Draft, place: Place) -> Iterator[Draft]:
         at = draft.text.rfind(rest, 0, at)
 
 
-def _trims(draft: Draft) -> Iterator[Draft]:
+def _trims(draft: Draft, place: Place) -> Iterator[Draft]:
     """Gives shorter drafts, longest first: fewer lines, then less of the first line."""
     lines = draft.text.split("\n")
     first = lines[0].rstrip()
-    for n_lines in range(len(lines) - 1, 0, -1)[:_MAX_TRIMS]:
+    whole = [n_lines for n_lines in _balanced(lines, place) if n_lines < len(lines)]
+    for n_lines in whole[::-1][:_MAX_TRIMS]:
         yield Draft("\n".join(lines[:n_lines]).rstrip(), 0, draft.replace_before)
     borders = [match.end() for match in re.finditer(r"[)\]};]", first)]
     for border in borders[::-1][:_MAX_TRIMS]:
         yield replace(draft, text=first[:border])
+
+
+def _balanced(lines: list[str], place: Place) -> list[int]:
+    """Gives after how many lines as many brackets are closed as were opened."""
+    ends, depth, line_end = [], 0, 0
+    tokens = iter((*scan("\n".join(lines), place.language, place.inside).tokens, None))
+    token = next(tokens)
+    for n_lines, line in enumerate(lines, 1):
+        line_end += len(line) + 1
+        while token and token.offset < line_end:
+            depth += 1 if token.text in "([{" else -1 if token.text in OPENERS else 0
+            token = next(tokens)
+        if depth <= 0:
+            ends.append(n_lines)
+    return ends
 
 
 def _keeps_balance(draft: Draft, place: Place) -> bool:

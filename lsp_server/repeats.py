@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import takewhile
 
 from lsp_server.place import Place, indent_of
@@ -21,7 +22,9 @@ _LONG_RUN = re.compile(r"(\w)\1{24,}")
 
 def declares(line: str) -> bool:
     """Tells whether a line begins a function, a type or the like."""
-    return bool(_DECLARES.match(line) or (_METHOD.match(line) and not _NOT_METHOD.match(line)))
+    if _DECLARES.match(line):
+        return True
+    return line.rstrip().endswith("{") and bool(_METHOD.match(line)) and not _NOT_METHOD.match(line)
 
 
 def cut_rewritten(text: str, place: Place) -> str:
@@ -61,13 +64,14 @@ def cut_next_lines(text: str, place: Place) -> str:
         return text
     lines = _whole_lines(text, place)
     target = below[0]
+    bare = _bare(target)
     if not re.search(r"\w|```", target):
         return text
     for idx, line in enumerate(lines):
         if not line.strip():
             continue
         is_last = not any(each.strip() for each in lines[idx + 1 :])
-        if _is_near(line, target) and (
+        if _is_near(_bare(line), bare) and (
             _same_indent(line, target) or idx == 0 or is_last or _follows(lines[idx + 1 :], below[1:])
         ):
             return _up_to(text, idx)
@@ -102,23 +106,30 @@ def cut_repeated_blocks(text: str, place: Place) -> str:
     """Ends where a run of lines comes a second time, or the same pattern of a line or block a fourth."""
     lines = [line.rstrip() for line in text.split("\n")]
     whole = [place.head + lines[0], *lines[1:]]
-    solid = [idx for idx, line in enumerate(whole) if line.strip()]
+    solid = [idx for idx, line in enumerate(whole) if line and not line.isspace()]
     said = [whole[idx] for idx in solid]
     above = [line.rstrip() for line in place.lines_above[-12:]]
     for size in range(2, min(12, len(said)) + 1):
         if above[-size:] == said[:size] and _has_words(said[:size]):
             return ""
-        for start in range(size, len(said) - size + 1):
-            if said[start : start + size] == said[start - size : start] and _has_words(said[start : start + size]):
-                return _up_to(text, solid[start])
-    shapes = [_PATTERN.sub("0", line) for line in said]
+        for start in _runs(said, size, size):
+            if _has_words(said[start : start + size]):
+                return _up_to(text, solid[start + size])
+    shapes = _PATTERN.sub("0", "\n".join(said)).split("\n")
     for size in range(1, 9):
-        n_times = 7 if size == 1 else 4
-        for start in range(len(shapes) - size * n_times + 1):
-            unit = shapes[start : start + size]
-            if _has_words(unit) and all(shapes[start + n * size : start + (n + 1) * size] == unit for n in range(n_times)):
+        for start in _runs(shapes, size, size * (6 if size == 1 else 3)):
+            if _has_words(shapes[start : start + size]):
                 return _up_to(text, solid[start + size])
     return text
+
+
+def _runs(lines: list[str], size: int, length: int) -> Iterator[int]:
+    """Gives where each `length` lines begin that are the same as those `size` lines on."""
+    n_same = 0
+    for idx in range(len(lines) - size):
+        n_same = n_same + 1 if lines[idx] == lines[idx + size] else 0
+        if n_same >= length:
+            yield idx - length + 1
 
 
 def cut_loop_in_line(text: str, place: Place) -> str:
@@ -166,12 +177,12 @@ def _same_indent(line: str, other: str) -> bool:
 
 
 def _bare(line: str) -> str:
-    return re.sub(r"\s+", "", line).replace("'", '"').rstrip(";,")
+    """Leaves of a line what it says: no blanks, one kind of quotes, no last `;` or `,`."""
+    return "".join(line.split()).replace("'", '"').rstrip(";,")
 
 
-def _is_near(line: str, other: str) -> bool:
-    """Tells whether two lines say the same but for blanks, quotes, a last `;` or a few letters that one leaves out."""
-    one, two = _bare(line), _bare(other)
+def _is_near(one: str, two: str) -> bool:
+    """Tells whether two bare lines say the same but for a few letters that one leaves out."""
     if one == two:
         return bool(one)
     if len(one) > len(two):
