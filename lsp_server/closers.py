@@ -46,6 +46,8 @@ def insert_only(draft: Draft) -> Draft:
 def shrink(draft: Draft, place: Place) -> Draft:
     """Neither writes nor overwrites what is the same at the end of both."""
     text, n_over = draft.text, draft.replace
+    if n_over and scan(text, place.language, place.inside).inside != place.inside:  # the same letters, but not the same end
+        return draft
     while n_over and text and text[-1] == place.rest[n_over - 1]:
         text, n_over = text[:-1], n_over - 1
     if text != text.rstrip() and "\n" in text[len(text.rstrip()) :]:

@@ -116,7 +116,9 @@ def _pattern(language: str) -> re.Pattern[str]:
     if language in _TRIPLES:
         pieces += [r'"""(?:\\.|[^\\])*?(?:"""|\Z)', r"'''(?:\\.|[^\\])*?(?:'''|\Z)"]
     pieces.append(r'"(?:\\.|[^"\\\n])*(?:"|(?=\n)|\Z)')
-    if language in _CHARACTERS:  # a lone ' is a lifetime or a digit separator
+    if language in ("json", "jsonc"):
+        pass
+    elif language in _CHARACTERS:  # a lone ' is a lifetime or a digit separator
         pieces.append(r"'(?:\\[^'\n]+|[^'\\\n])'")
     else:
         pieces.append(r"'(?:\\.|[^'\\\n])*(?:'|(?=\n)|\Z)")

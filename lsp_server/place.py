@@ -10,9 +10,11 @@ from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, is_prose, line_com
 
 _CONTINUES_DEEPER = {"c", "cpp", "java"}  # by more than a block is
 _TOP_LEVEL = re.compile(
-    r"^(?:(?:async )?def |class |import |from \w[\w.]* import|@\w|func |fn |pub |function |export |const |package |impl|struct |#include)",
+    r"^(?:(?:async )?def |class |import |from \w[\w.]* import|@\w|func |fn |pub |function |export |const |package "
+    r"|impl|struct |#include)",
     re.MULTILINE,
 )
+_BY_TABS = {"go", "makefile"}
 _MAX_CHARS = 20_000  # each way: what stands farther off decides nothing here
 
 
@@ -58,7 +60,7 @@ class Place:
             inside=before.inside,
             inside_since=before.inside_since,
             brackets=_closed_by(_opened_in(prefix, before), suffix, scan(suffix, language, "" if is_cut else before.inside)),
-            unit=_unit(prefix, suffix, falls_back=language not in _CONTINUES_DEEPER),
+            unit=_unit(prefix, suffix, falls_back=language not in _CONTINUES_DEEPER, by_tabs=language in _BY_TABS),
             lines_above=_solid(prefix.split("\n")[:-1]),
             lines_below=_solid(suffix.split("\n")[1:]),
         )
@@ -144,7 +146,7 @@ def _with(opened: Open, offset: int) -> Open:
     return Open(opened.text, opened.indent, opened.offset, offset)
 
 
-def _unit(prefix: str, suffix: str, *, falls_back: bool) -> str:
+def _unit(prefix: str, suffix: str, *, falls_back: bool, by_tabs: bool) -> str:
     """Finds one level of indentation: a tab, or the step that most lines take from the line above that opens a block.
 
     A continued line has a depth of its own, which counts only where no block tells.
@@ -170,6 +172,6 @@ def _unit(prefix: str, suffix: str, *, falls_back: bool) -> str:
                 above = len(indent)
             opens = bare.rstrip().endswith(("{", ":", "[", "=>"))
     steps = in_blocks or (elsewhere if falls_back else in_blocks)
-    if n_tabs > in_blocks.total() + elsewhere.total():
+    if n_tabs > (0 if by_tabs else in_blocks.total() + elsewhere.total()):
         return "\t"
     return " " * min(steps, key=lambda step: (-steps[step], step)) if steps else ""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lsp_server import indentation, repeats, scope, syntax
+from lsp_server import indentation, repeats, scope
 from lsp_server.closers import Draft, insert_only, shrink, type_over
-from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, line_comment, scan
+from lsp_server.guard import guard
+from lsp_server.lexing import ENDS_OF_COMMENT, line_comment, scan
 from lsp_server.place import Place
 from lsp_server.trigger import Mode
 
@@ -29,8 +30,6 @@ _SPECIAL_TOKEN = re.compile(
 )
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]")  # but joiners, which emoji and scripts need
 _FENCE = re.compile(r"\A\s*```[\w+-]*\n|\n```\s*\Z")
-_MAX_TRIMS = 12
-_MAX_RESTS = 3
 _MAX_LINES = 80  # no suggestion is as long, and each filter's time is bounded
 
 
@@ -225,108 +224,6 @@ _BLOCK: tuple[Filter, ...] = (
     shrink,
 )
 FILTERS: tuple[Filter, ...] = tuple(dict.fromkeys((*_BLOCK, *_LINE)))
-
-
-def guard(draft: Draft, place: Place, written: Draft) -> Draft | None:
-    """Parses the document with the draft in place; where it is more broken than without, trims until it is not.
-
-    What was broken already may stay so: a half-written line seldom parses. But where what follows on the line can be
-    read as the end of what is written, and the document is then less broken, it is read so.
-    """
-    document = place.prefix + place.suffix
-    before = syntax.n_errors(document, place.language)
-    if before is None:
-        after = _imbalance_after(draft, place)
-        shorter = next((each for each in _up_to_rest(written, place) if _imbalance_after(each, place) < after), None)
-        return shorter or (draft if after <= _imbalance(document, place.language) else None)
-    after = _n_errors_after(draft, place)
-    if after is None:
-        return draft
-    if after:
-        for shorter in _up_to_rest(written, place):
-            if (_n_errors_after(shorter, place) or 0) < after:
-                return shorter
-    if after <= before:
-        return draft
-    for trimmed in _trims(draft, place):
-        if (_n_errors_after(trimmed, place) or 0) <= before:
-            return trimmed
-    opens_more = draft.text.rstrip().endswith(("{", "(", "["))
-    return draft if before and (opens_more or _keeps_balance(draft, place)) else None
-
-
-def _n_errors_after(draft: Draft, place: Place) -> int | None:
-    return syntax.n_errors_after(
-        place.prefix + place.suffix,
-        place.language,
-        start=len(place.prefix) - draft.replace_before,
-        old_end=len(place.prefix) + draft.replace,
-        written=draft.text,
-    )
-
-
-def _up_to_rest(draft: Draft, place: Place) -> Iterator[Draft]:
-    """Gives the drafts that end where the rest of the cursor's line is written again."""
-    rest = place.rest.rstrip()
-    if not rest.strip() or "\n" in draft.text:
-        return
-    at = draft.text.rfind(rest)
-    for _ in range(_MAX_RESTS):
-        if at <= 0:
-            return
-        yield replace(draft, text=draft.text[:at])
-        at = draft.text.rfind(rest, 0, at)
-
-
-def _trims(draft: Draft, place: Place) -> Iterator[Draft]:
-    """Gives shorter drafts, longest first: fewer lines, then less of the first line."""
-    lines = draft.text.split("\n")
-    first = lines[0].rstrip()
-    whole = [n_lines for n_lines in _balanced(lines, place) if n_lines < len(lines)]
-    for n_lines in whole[::-1][:_MAX_TRIMS]:
-        yield Draft("\n".join(lines[:n_lines]).rstrip(), 0, draft.replace_before)
-    borders = [match.end() for match in re.finditer(r"[)\]};]", first)]
-    for border in borders[::-1][:_MAX_TRIMS]:
-        yield replace(draft, text=first[:border])
-
-
-def _balanced(lines: list[str], place: Place) -> list[int]:
-    """Gives after how many lines as many brackets are closed as were opened."""
-    ends, depth, line_end = [], 0, 0
-    tokens = iter((*scan("\n".join(lines), place.language, place.inside).tokens, None))
-    token = next(tokens)
-    for n_lines, line in enumerate(lines, 1):
-        line_end += len(line) + 1
-        while token and token.offset < line_end:
-            depth += 1 if token.text in "([{" else -1 if token.text in OPENERS else 0
-            token = next(tokens)
-        if depth <= 0:
-            ends.append(n_lines)
-    return ends
-
-
-def _keeps_balance(draft: Draft, place: Place) -> bool:
-    """Tells whether as many brackets are left open, or closed for nothing, as before."""
-    return _imbalance_after(draft, place) <= _imbalance(place.prefix + place.suffix, place.language)
-
-
-def _imbalance_after(draft: Draft, place: Place) -> int:
-    start = len(place.prefix) - draft.replace_before
-    return _imbalance(place.prefix[:start] + draft.text + place.suffix[draft.replace :], place.language)
-
-
-def _imbalance(text: str, language: str) -> int:
-    depth: list[str] = []
-    n_wrong = 0
-    pairs = {")": "(", "]": "[", "}": "{"}
-    for token in scan(text, language).tokens:
-        if token.text not in pairs:
-            depth.append(token.text)
-        elif depth and depth[-1] == pairs[token.text]:
-            depth.pop()
-        else:
-            n_wrong += 1
-    return n_wrong + len(depth)
 
 
 def _limited(draft: Draft, limits: Limits) -> Draft:

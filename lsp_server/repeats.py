@@ -219,4 +219,4 @@ def _has_words(lines: list[str]) -> bool:
 
 
 def _may_repeat(line: str) -> bool:
-    return line in ("end", "else", "fi", "done", "esac", "*") or bool(re.match(r"</\w+>$", line))
+    return bool(re.fullmatch(r"end|else|fi|done|esac|\*|</\w+>|(?:nil|null|none|undefined|true|false),?", line, re.IGNORECASE))
