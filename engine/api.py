@@ -69,7 +69,8 @@ class Request:
     `document` is an opaque key that keeps one document's caches together; windows, another such key, take turns, and the
     resident engine gives each connection its own. `prefix` and `suffix` are already cut to
     windows, together at most `Status.max_chars` code points; lone surrogates in them become U+FFFD. `max_tokens` bounds
-    each of the `n` alternatives, `deadline_ms` runs from the engine's receipt. Temperature 0 is greedy.
+    each of the `n` alternatives, `deadline_ms` runs from the engine's receipt. Temperature 0 is greedy. A `speculative`
+    request is one that nobody waits for yet: it gives way to anybody's that is not, and then ends as cancelled.
     """
 
     document: str
@@ -82,6 +83,7 @@ class Request:
     temperature: float = 0.0
     order: Order = Order.AUTO
     window: str = ""
+    speculative: bool = False
 
     def __post_init__(self) -> None:
         for name in ("prefix", "suffix"):

@@ -40,7 +40,7 @@ class Job:
     @property
     def is_background(self) -> bool:
         """Whether nobody waits for it."""
-        return self.emit is None
+        return self.emit is None or self.request.speculative
 
     def cancel(self) -> None:
         """Stops the job before its next layer."""

@@ -40,7 +40,7 @@ def main() -> None:
         sys.exit(_complete(args, more))
     if more:
         parser.error(f"unknown arguments: {' '.join(more)}")
-    sys.exit(_serve(vars(args)))
+    sys.exit(_serve(vars(args)) if args.command == "serve" else _print_schema())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     complete = commands.add_parser("complete", help="show the suggestion at a place; takes the options of serve too")
     complete.add_argument("place", metavar="FILE:LINE:COL")
     complete.add_argument("--svg", type=Path, help="also draw it into this file")
+    commands.add_parser("schema", help="print the JSON schema of all settings")
     for name, (about, _) in _ENGINE_COMMANDS.items():
         commands.add_parser(name, help=about)
     return parser
@@ -81,6 +82,13 @@ def _serve(options: dict[str, Any]) -> int:
     tracer = Tracer(options["log_text"])
     server = MidfillServer(checked.settings, version=version("midfill"), tracer=tracer, problems=checked.problems)
     return server.serve()
+
+
+def _print_schema() -> int:
+    from lsp_server.schema import schema
+
+    sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
+    return 0
 
 
 def _complete(args: argparse.Namespace, serve_args: list[str]) -> int:

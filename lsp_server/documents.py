@@ -27,6 +27,15 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """One request: a place in one version of a document."""
+
+    document: Document
+    offset: int
+    invoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One edit in the client's units; without a range, `text` is the whole document."""
 

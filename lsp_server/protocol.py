@@ -26,6 +26,8 @@ from lsp_server.text import Encoding, Position
 
 _log = logging.getLogger(__name__)
 
+DID_ACCEPT = "midfill.didAccept"  # a command: clients run it once the whole of an item is in the document
+
 # Ours replace these: pygls would edit its own text document before our handlers see the change.
 _OWN_HANDLERS = (
     types.TEXT_DOCUMENT_DID_OPEN,
@@ -170,18 +172,23 @@ def is_invoked(params: types.InlineCompletionParams) -> bool:
     return params.context.trigger_kind == types.InlineCompletionTriggerKind.Invoked
 
 
-def to_list(document: Document | None, suggestion: Suggestion | None) -> types.InlineCompletionList:
+def to_list(document: Document | None, suggestions: tuple[Suggestion, ...]) -> types.InlineCompletionList:
     """Makes the reply, always a list: on null or an error Neovim leaves the old ghost text on the screen.
 
-    The item is a plain string, for a snippet's range is ignored, with the empty range at the cursor spelled out:
+    An item is a plain string, for a snippet's range is ignored, with the empty range at the cursor spelled out:
     without one Neovim puts the text wherever the cursor is by then.
     """
-    if document is None or suggestion is None:
-        return types.InlineCompletionList(items=[])
+    return types.InlineCompletionList(items=[_item(document, each) for each in suggestions] if document else [])
+
+
+def _item(document: Document, suggestion: Suggestion) -> types.InlineCompletionItem:
     place = document.text.position(suggestion.offset)
     cursor = types.Position(line=place.line, character=place.character)
-    item = types.InlineCompletionItem(insert_text=suggestion.text, range=types.Range(start=cursor, end=cursor))
-    return types.InlineCompletionList(items=[item])
+    return types.InlineCompletionItem(
+        insert_text=suggestion.text,
+        range=types.Range(start=cursor, end=cursor),
+        command=types.Command(title="", command=DID_ACCEPT, arguments=[{"id": suggestion.id}]),
+    )
 
 
 def _problem(message: Any) -> str | None:

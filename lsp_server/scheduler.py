@@ -1,60 +1,36 @@
 """When the engine works, and for whom: the way of one request from a place in a document to a suggestion.
 
-The only module that knows the engine. For each document there is at most one turn, the newest request's, and one
-live decode. They are apart, because a key that agrees with the text being written ends the turn of the request
-before it but lets the decode run on for the next.
+For each document there is at most one turn, the newest request's, and one live decode (`backend.py`). They are
+apart, because a key that agrees with the text being written ends the turn of the request before it but lets the
+decode run on for the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
-from dataclasses import dataclass
-from itertools import takewhile
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
-from engine.api import (
-    Chunk,
-    Counters,
-    Engine,
-    EngineClosed,
-    EngineError,
-    EngineKind,
-    EngineOptions,
-    Finish,
-    Order,
-    Request,
-    State,
-    Status,
-    Stop,
-    open_engine,
-)
-from lsp_server.documents import Document
+from engine.api import Counters, Engine, EngineClosed, Finish, Status
+from lsp_server.backend import Backend
+from lsp_server.decode import Behind, Decode, Origin, Task
+from lsp_server.documents import Document, Query
+from lsp_server.judgement import block_end, filtered, mode_at, next_line_end
 from lsp_server.place import Place
-from lsp_server.postprocess import Limits, is_past_block, postprocess
-from lsp_server.prompt import Prompt, cut, is_closers
+from lsp_server.prompt import cut
 from lsp_server.settings import Settings
 from lsp_server.suggestions import Completion, Suggestion, Suggestions
-from lsp_server.text import Text
 from lsp_server.tracing import Tracer
-from lsp_server.trigger import Mode, When, decide
+from lsp_server.trigger import Mode
 
 _log = logging.getLogger(__name__)
 
 _GRACE_S = 0.05  # past the engine's own deadline, so that its answer, with its counts, comes first
-_LOAD_POLL_S = 0.1
+_REST_S = 0.15  # without a key, after which it pays to go on behind a suggestion
+_BEHIND_S = 10.0  # for that
 _LOAD_PATIENCE_S = 300.0  # of a prefetch, for an engine that is still loading
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One request: a place in one version of a document."""
-
-    document: Document
-    offset: int
-    invoked: bool = False
 
 
 class Scheduler:
@@ -62,29 +38,20 @@ class Scheduler:
 
     def __init__(self, open_one: Callable[[], Engine], tracer: Tracer) -> None:
         self.last: Counters | None = None  # of the newest answer
-        self._open_one = open_one
-        self._opened: Engine | None = None
+        self._backend = Backend(open_one)
         self._tracer = tracer
         self._suggestions = Suggestions()
-        self._turns: dict[str, asyncio.Task[Suggestion | None]] = {}
-        self._live: dict[str, _Decode] = {}
+        self._turns: dict[str, asyncio.Task[tuple[Suggestion, ...]]] = {}
+        self._live: dict[str, Decode] = {}
+        self._behind: dict[str, Behind] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._max_chars = 0
 
     def start(self) -> str | None:
-        """Opens the engine, which loads on its own; gives the reason where it can't be opened.
+        """Opens the engine; gives the reason where it can't be opened."""
+        return self._backend.start()
 
-        Not done at construction: what it imports must not delay the reply to `initialize`.
-        """
-        try:
-            self._opened = self._open_one()
-            return None
-        except EngineError as error:
-            self._opened = _NoEngine(str(error))
-            return str(error)
-
-    async def suggest(self, query: Query, settings: Settings) -> Suggestion | None:
-        """Answers a request; None for a superseded one, and where there is nothing to say.
+    async def suggest(self, query: Query, settings: Settings) -> tuple[Suggestion, ...]:
+        """Answers a request, best first; nothing for a superseded one, and where there is nothing to say.
 
         Cancelling stops the engine; so does a newer request or an edit that disagrees with what it is writing.
         """
@@ -105,7 +72,7 @@ class Scheduler:
                 del self._turns[uri]
         if turn.cancelled() or not is_newest:
             self._tracer.silent(query.document.version, "superseded")
-            return None
+            return ()
         return turn.result()
 
     def opened(self, document: Document, settings: Settings) -> None:
@@ -120,23 +87,36 @@ class Scheduler:
     def edited(self, document: Document) -> None:
         """Ends the document's turn, for no answer outlives its version, and its decode if the edit disagrees with it."""
         self._end_turn(document.uri)
+        behind = self._behind.get(document.uri)
+        if behind and not behind.agrees_with_edit(document.text):
+            self._stop_behind(document.uri)
         live = self._live.get(document.uri)
         if live and not live.agrees_with_edit(document.text):
             self._stop_decode(document.uri)
+
+    def dismissed(self, suggestion_id: str) -> None:
+        """Takes a suggestion off the screen for good."""
+        if found := self._suggestions.find(suggestion_id):
+            self._stop_behind(found[0].query.document.uri)
+            self._suggestions.dismiss(suggestion_id)
+
+    def accepted(self, suggestion_id: str, settings: Settings) -> None:
+        """Has the next suggestion written, unless it is already."""
+        if found := self._suggestions.find(suggestion_id):
+            self._suggestions.accept(suggestion_id)
+            self._spawn(self._go_on_behind(found[0].query, found[1], settings, rest_s=0.0))
 
     def closed(self, uri: str) -> None:
         """Drops everything about a document, here and in the engine."""
         self._end_turn(uri)
         self._stop_decode(uri)
+        self._behind.pop(uri, None)
         self._suggestions.forget(uri)
-        self._spawn(self._engine.forget(uri))
+        self._spawn(self._backend.forget(uri))
 
     async def status(self) -> Status:
-        """Tells what the engine is and does; an engine that can't say is down."""
-        try:
-            return await self._engine.status()
-        except EngineError as error:
-            return Status(state=State.ENGINE_DOWN, detail=str(error))
+        """Tells what the engine is and does."""
+        return await self._backend.status()
 
     async def aclose(self) -> None:
         """Ends all work and lets go of the engine."""
@@ -144,81 +124,88 @@ class Scheduler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._opened:
-            await self._opened.aclose()
+        await self._backend.aclose()
 
-    @property
-    def _engine(self) -> Engine:
-        if self._opened is None:
-            self.start()
-        assert self._opened
-        return self._opened
-
-    async def _answer(self, query: Query, settings: Settings) -> Suggestion | None:
+    async def _answer(self, query: Query, settings: Settings) -> tuple[Suggestion, ...]:
         """The way of one keystroke, top to bottom."""
         document = query.document
         if document.private or not settings.enabled:
-            self._tracer.silent(document.version, "private" if document.private else "disabled")
-            return None
+            return self._silent(query, "private" if document.private else "disabled")
         deadline = asyncio.get_running_loop().time() + settings.deadline_ms / 1000
         try:
             async with asyncio.timeout_at(deadline):
-                prompt = cut(document.text, query.offset, await self._known_max_chars())
+                prompt = cut(document.text, query.offset, await self._backend.max_chars())
         except TimeoutError:
-            self._tracer.silent(document.version, "loading")
-            return None
+            return self._silent(query, "loading")
         except EngineClosed as error:
-            self._tracer.silent(document.version, f"engine_down: {error}")
-            return None
+            return self._silent(query, f"engine_down: {error}")
 
+        if shown := self._suggestions.shown(document.uri, prompt, invoked=query.invoked):
+            return self._serve(query, shown, Counters(finish=Finish.SHOWN), settings)
         place = Place.at(document.language, prompt.prefix, prompt.closers + prompt.suffix)
-        text, counters = self._suggestions.recall(document.uri, prompt), Counters(finish=Finish.SHOWN)
-        if text is None:
-            switches = {"comments": When(settings.comments), "strings": When(settings.strings)}
-            mode = decide(place, invoked=query.invoked, **switches)
-            if mode is Mode.NONE:
-                self._stop_decode(document.uri)
-                self._tracer.silent(document.version, "no place for a suggestion")
-                return None
-            block = place if mode is Mode.BLOCK else None
-            decode = await self._decode(query, prompt, settings=settings, deadline=deadline, block=block)
-            text, counters = decode.rest_after(prompt) or "", decode.counters
-        mode = Mode.BLOCK if "\n" in text else Mode.LINE  # a line's completion ends before one
-        shown = postprocess(text, place, mode, Limits(max_chars=settings.max_chars, overwrites=False))
-        self.last = counters
-        self._tracer.answered(document.version, counters, shown.text if shown else "")
-        return Suggestion(shown.text, query.offset) if shown else None
+        recalled = self._suggestions.recall(document.uri, prompt, invoked=query.invoked)
+        if recalled is not None:
+            return self._serve(query, filtered(recalled, place, settings), Counters(finish=Finish.SHOWN), settings)
+        mode = mode_at(place, query, settings)
+        if mode is Mode.NONE:
+            self._stop_decode(document.uri)
+            return self._silent(query, "no place for a suggestion")
+        end = partial(block_end, place=place) if mode is Mode.BLOCK else None
+        ids = [self._suggestions.new_id() for _ in range(settings.alternatives if query.invoked else 1)]
+        task = Task(origin=Origin(query, prompt), prompt=prompt, ids=tuple(ids), end=end)
+        decode = await self._decode(task, settings, deadline)
+        return self._serve(query, filtered(decode.after(prompt), place, settings), decode.counters, settings)
 
-    async def _decode(
-        self, query: Query, prompt: Prompt, *, settings: Settings, deadline: float, block: Place | None
-    ) -> _Decode:
-        """Lets the live decode finish where the prompt agrees with it, and otherwise runs a new one."""
+    def _serve(
+        self, query: Query, choices: tuple[Completion, ...], counters: Counters, settings: Settings
+    ) -> tuple[Suggestion, ...]:
+        """Shows the choices and notes what they cost."""
+        self.last = counters
+        self._tracer.answered(query.document.version, counters, choices[0].text if choices else "")
+        suggestions = self._show(query, choices)
+        if choices and settings.compute_ahead:
+            self._spawn(self._go_on_behind(query, choices[0], settings, rest_s=_REST_S))
+        return suggestions
+
+    def _show(self, query: Query, choices: tuple[Completion, ...]) -> tuple[Suggestion, ...]:
+        """Notes what is on the screen from here on; what goes on behind anything else is written for nobody."""
         uri = query.document.uri
+        behind = self._behind.get(uri)
+        if behind and (not choices or behind.id != choices[0].id):
+            self._stop_behind(uri)
+        return self._suggestions.serve(query, choices)
+
+    def _silent(self, query: Query, reason: str) -> tuple[Suggestion, ...]:
+        self._show(query, ())
+        self._tracer.silent(query.document.version, reason)
+        return ()
+
+    async def _decode(self, task: Task, settings: Settings, deadline: float) -> Decode:
+        """Lets the live decode finish where the prompt agrees with it, and otherwise runs a new one."""
+        uri = task.origin.query.document.uri
         live = self._live.get(uri)
-        if live and live.follow(prompt):
+        if live and len(live.what.ids) >= len(task.ids) and live.follow(task.prompt):
             await live.finish(deadline + _GRACE_S)
-            if live.rest_after(prompt) is not None:
+            if live.after(task.prompt):
                 return live
-        self._stop_decode(uri)
-        request = Request(
-            document=uri,
-            prefix=prompt.prefix,
-            suffix=prompt.suffix,
-            stop=Stop.NONE if block else Stop.NEWLINE,
-            max_tokens=settings.max_tokens,
-            deadline_ms=max(1.0, (deadline - asyncio.get_running_loop().time()) * 1000),
-        )
-        fresh = self._live[uri] = _Decode(query, prompt, self._engine.complete(request), block)
-        fresh.task.add_done_callback(lambda _: self._decoded(uri, fresh))
+        fresh = self._start_decode(task, settings, deadline)
         await fresh.finish(deadline + _GRACE_S)
         return fresh
 
-    def _decoded(self, uri: str, decode: _Decode) -> None:
+    def _start_decode(self, task: Task, settings: Settings, deadline: float) -> Decode:
+        uri = task.origin.query.document.uri
+        self._stop_decode(uri)
+        left_ms = (deadline - asyncio.get_running_loop().time()) * 1000
+        fresh = self._live[uri] = self._backend.decode(task, settings, left_ms)
+        fresh.task.add_done_callback(lambda _: self._decoded(uri, fresh))
+        return fresh
+
+    def _decoded(self, uri: str, decode: Decode) -> None:
         """Remembers what a decode wrote, also where nobody waited for its end; one that was stopped is no longer live."""
         if self._live.get(uri) is decode:
             del self._live[uri]
-            if decode.text or decode.counters.finish not in (Finish.DEADLINE, Finish.CANCELLED, Finish.ERROR):
-                self._suggestions.remember(uri, Completion(decode.prompt, decode.text))
+            is_whole = decode.counters.finish not in (Finish.DEADLINE, Finish.CANCELLED, Finish.ERROR)
+            self._suggestions.remember(uri, (each for each in decode.completions if each.text or is_whole))
 
     def _stop_decode(self, uri: str) -> None:
         if live := self._live.pop(uri, None):
@@ -228,25 +215,41 @@ class Scheduler:
         if turn := self._turns.pop(uri, None):
             turn.cancel()
 
-    async def _known_max_chars(self) -> int:
-        """Waits for the engine's window size, which it knows once it has read the model's configuration.
+    async def _go_on_behind(self, query: Query, shown: Completion, settings: Settings, *, rest_s: float) -> None:
+        """Once the cursor rests, has written what follows a suggestion, in case that it is accepted; only once for each.
 
-        Raises: EngineClosed where there is no engine to wait for.
+        Typing into the suggestion neither starts this again nor stops it. At a line's end it goes on over it.
         """
-        while not self._max_chars:
-            status = await self.status()
-            self._max_chars = status.max_chars
-            if status.state is State.ENGINE_DOWN:
-                raise EngineClosed(status.detail)
-            if not self._max_chars:
-                await asyncio.sleep(_LOAD_POLL_S)
-        return self._max_chars
+        uri = query.document.uri
+        if uri in self._behind and rest_s:
+            return
+        behind = self._behind.setdefault(uri, Behind(shown.id, Origin(query, shown.prompt), shown.text))
+        await asyncio.sleep(rest_s)
+        if self._behind.get(uri) is not behind or uri in self._live:
+            return
+        accepted = behind.accepted
+        prompt = cut(accepted.document.text, accepted.offset, await self._backend.max_chars())
+        if self._suggestions.recall(uri, prompt, invoked=False) is not None:
+            return
+        place = Place.at(query.document.language, prompt.prefix, prompt.closers + prompt.suffix)
+        mode = mode_at(place, accepted, settings)
+        if mode is not Mode.NONE:
+            end = partial(block_end, place=place) if mode is Mode.BLOCK else next_line_end
+            ids = (self._suggestions.new_id(),)
+            task = Task(origin=behind.origin, prompt=prompt, ids=ids, end=end, ahead_of=behind.text)
+            self._start_decode(task, settings, asyncio.get_running_loop().time() + _BEHIND_S)
+
+    def _stop_behind(self, uri: str) -> None:
+        self._behind.pop(uri, None)
+        live = self._live.get(uri)
+        if live and live.what.ahead_of:
+            self._stop_decode(uri)
 
     async def _prefetch_first_window(self, document: Document) -> None:
         async with asyncio.timeout(_LOAD_PATIENCE_S):
-            max_chars = await self._known_max_chars()
+            max_chars = await self._backend.max_chars()
         prefix = cut(document.text, min(document.text.n_chars, max_chars * 3 // 4), max_chars).prefix
-        await self._engine.prefetch(Request(document=document.uri, prefix=prefix, suffix="", order=Order.PSM))
+        await self._backend.prefetch_prefix(document.uri, prefix)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that nobody waits for; its failure is a log line."""
@@ -259,117 +262,3 @@ class Scheduler:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(ended)
-
-
-class _Decode:
-    """One completion being written; its task owns the engine's stream, and cancelling it closes the stream."""
-
-    def __init__(self, query: Query, prompt: Prompt, stream: AsyncGenerator[Chunk, None], block: Place | None) -> None:
-        self.prompt = prompt
-        self.text = ""
-        self.counters = Counters(finish=Finish.CANCELLED)  # until the engine says better
-        self._base = query
-        self._block = block  # where a block is written, which ends with its scope
-        self._typed = ""  # since the prompt, by the user; what was written may not disagree with it
-        self._closers_pass = False  # the editor may have typed some of it
-        self.task = asyncio.create_task(self._run(stream))
-
-    async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:
-        try:
-            async with aclosing(stream):
-                async for chunk in stream:
-                    self.text += chunk.text
-                    self.counters = chunk.counters or self.counters
-                    if not self._agrees() or (self._block and is_past_block(self.text, self._block)):
-                        break
-        except EngineError as error:
-            _log.error("the engine failed: %s", error)
-            self.text = ""
-            self.counters = Counters(finish=Finish.ERROR)
-
-    def follow(self, prompt: Prompt) -> bool:
-        """Takes a later prompt's typing as what the completion must agree with from here on; False where it does not."""
-        typed = prompt.typed_since(self.prompt)
-        self._typed, self._closers_pass = typed or "", False
-        return typed is not None and self._agrees()
-
-    def rest_after(self, prompt: Prompt) -> str | None:
-        return Completion(self.prompt, self.text).rest_after(prompt)
-
-    def agrees_with_edit(self, text: Text) -> bool:
-        """Tells whether an edited document still reads as if part of the completion had been typed into it.
-
-        What is yet to be written is held to the same. The cursor is not known at an edit, so closers typed by the editor
-        behind it are let pass.
-        """
-        base, offset = self._base.document.text, self._base.offset
-        end = text.n_chars - (base.n_chars - offset - len(self.prompt.closers))
-        self._typed, self._closers_pass = text.slice(offset, end), True
-        return (
-            end >= offset
-            and text.slice(offset - len(self.prompt.prefix), offset) == self.prompt.prefix
-            and text.slice(end, end + len(self.prompt.suffix)) == self.prompt.suffix
-            and self._agrees()
-        )
-
-    async def finish(self, until: float) -> None:
-        """Waits for the end; at `until` stops the engine, and what it wrote so far stands.
-
-        Raises: what the engine raised, other than EngineError.
-        """
-        left_s = max(0.0, until - asyncio.get_running_loop().time())
-        await asyncio.wait((self.task,), timeout=left_s)
-        if not self.task.done():
-            self.counters = Counters(finish=Finish.DEADLINE)
-            self.task.cancel()
-            await asyncio.wait((self.task,))
-        if not self.task.cancelled():
-            self.task.result()
-
-    def _agrees(self) -> bool:
-        n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._typed, self.text, strict=False)))
-        rest = self._typed[n_same:]
-        return not rest or n_same == len(self.text) or (self._closers_pass and is_closers(rest))
-
-
-class _NoEngine:
-    """What stands in for an engine that can't be opened: it says why, and never answers."""
-
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        raise EngineClosed(self._reason)
-        yield Chunk(text="")
-
-    async def prefetch(self, request: Request) -> None:
-        return
-
-    async def forget(self, document: str) -> None:
-        return
-
-    async def status(self) -> Status:
-        return Status(state=State.ENGINE_DOWN, detail=self._reason)
-
-    async def aclose(self) -> None:
-        return
-
-
-def open_from(settings: Settings) -> Engine:
-    """Opens the engine that the user's settings ask for.
-
-    Raises: EngineError where they name something that does not exist.
-    """
-    return open_engine(
-        EngineOptions(
-            kind=EngineKind(settings.engine),
-            model=settings.model,
-            device=settings.device,
-            dtype=settings.dtype,
-            attention=settings.attention,
-            n_threads=settings.n_threads,
-            budget_bytes=None if settings.budget_mb is None else settings.budget_mb << 20,
-            idle_exit_s=settings.idle_exit_s,
-            script=settings.script,
-        )
-    )

@@ -6,17 +6,17 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
-from lsp_server import protocol
-from lsp_server.documents import DocumentStore
+from lsp_server import extensions, protocol
+from lsp_server.backend import open_from
+from lsp_server.documents import DocumentStore, Query
 from lsp_server.privacy import is_refused
-from lsp_server.scheduler import Query, Scheduler, open_from
+from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings, apply
 from lsp_server.stdio import Writer, read_messages, wait_for_death
 from lsp_server.tracing import Tracer
@@ -41,6 +41,9 @@ class MidfillServer(LanguageServer):
         self.protocol.on_unreadable_change = self.lose
         for method, handler, options in _FEATURES:
             self.feature(method, options)(handler)
+        for method, handler in extensions.METHODS.items():
+            self.feature(method)(handler)
+        self.command(protocol.DID_ACCEPT)(extensions.did_accept)
 
     def serve(self) -> int:
         """Speaks over stdin and stdout until told to exit or left alone; gives the exit code."""
@@ -159,21 +162,14 @@ async def _inline_completion(ls: MidfillServer, params: types.InlineCompletionPa
     document = ls.documents.get(params.text_document.uri)
     if document is None:
         _log.warning("no suggestion for %s: the document is not open", params.text_document.uri)
-        return protocol.to_list(None, None)
+        return protocol.to_list(None, ())
     offset = document.text.offset(protocol.position_from(params.position))
     try:
-        suggestion = await ls.scheduler.suggest(Query(document, offset, protocol.is_invoked(params)), ls.settings)
+        suggestions = await ls.scheduler.suggest(Query(document, offset, protocol.is_invoked(params)), ls.settings)
     except Exception:
         _log.exception("a request failed")
-        suggestion = None
-    return protocol.to_list(document, suggestion)
-
-
-async def _status(ls: MidfillServer, params: Any) -> dict[str, Any]:
-    status = asdict(await ls.scheduler.status())
-    if not ls.settings.enabled:
-        status["state"] = "disabled"
-    return status | {"last": ls.scheduler.last and asdict(ls.scheduler.last)}
+        suggestions = ()
+    return protocol.to_list(document, suggestions)
 
 
 _FEATURES: tuple[tuple[str, Callable[..., Any], Any], ...] = (
@@ -185,5 +181,4 @@ _FEATURES: tuple[tuple[str, Callable[..., Any], Any], ...] = (
     (types.TEXT_DOCUMENT_DID_CLOSE, _close, None),
     # Without options pygls does not advertise the capability.
     (types.TEXT_DOCUMENT_INLINE_COMPLETION, _inline_completion, types.InlineCompletionOptions()),
-    ("midfill/status", _status, None),
 )

@@ -33,6 +33,8 @@ class Settings:
     max_chars: int = _setting(400, "longest suggestion", unit="characters", range=(1, 10_000))
     comments: str = _setting("on", "whether comments are completed", choices=("off", "on-demand", "on"))
     strings: str = _setting("on", "whether strings are completed", choices=("off", "on-demand", "on"))
+    alternatives: int = _setting(3, "how many suggestions are offered where one is asked for by hand", range=(1, 8))
+    compute_ahead: bool = _setting(True, "whether what follows a suggestion is computed while that is shown")
     prefetch: bool = _setting(True, "whether prompts are prefilled while nobody waits")
 
     engine: str = _setting("resident", "where the model runs", choices=("resident", "in-process", "scripted"), user_only=True)
@@ -78,7 +80,7 @@ def apply(settings: Settings, values: object, *, by_user: bool) -> Checked:
         elif problem := _problem(known[name].type, known[name].metadata, value):
             problems.append(f"{name}: {problem}; keeping {getattr(settings, name)!r}")
         else:
-            taken[name] = float(value) if known[name].type == "float" else value
+            taken[name] = _taken(str(known[name].type), value)
     return Checked(replace(settings, **taken), tuple(problems))
 
 
@@ -96,11 +98,20 @@ def read_file(path: Path) -> Checked:
     return apply(Settings(), values, by_user=True)
 
 
+def _taken(annotation: str, value: Any) -> Any:
+    if annotation == "tuple[str, ...]":
+        return tuple(value)
+    return float(value) if annotation == "float" else value
+
+
 def _problem(annotation: Any, metadata: Mapping[str, Any], value: object) -> str | None:
     """Says what was got and what is allowed; None where the value is good. Annotations are strings in this module."""
     kind, _, optional = str(annotation).partition(" | ")
     if value is None and optional:
         return None
+    if kind == "tuple[str, ...]":
+        is_list = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+        return None if is_list else f"must be a list of texts, got {_kind(value)}"
     wanted: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
     if not isinstance(value, wanted[kind]) or (isinstance(value, bool) and kind != "bool"):
         return f"must be {kind}, got {_kind(value)}"

@@ -21,8 +21,15 @@ LIGHT = {
 }
 DOORS = {"engine.client", "engine.local", "engine.scripted"}  # opened inside open_engine, once one is asked for
 MAX_LINES, ARGUE_ABOVE_LINES = 500, 300
-ARGUED = {
-    "lsp_server/scheduler.py": "a turn and its decode are one state machine, whose halves make no sense apart",
+ARGUED: dict[str, str] = {}
+# What the server's modules may know of the engine. backend.py alone opens one, decode.py reads its stream, and to the
+# scheduler it is plain data, and a type to hand on.
+PLAIN_DATA = {"Counters", "Engine", "EngineClosed", "Finish", "Status"}
+OF_STREAM = {"Chunk", "Counters", "EngineError", "Finish"}
+OF_DOOR = {*PLAIN_DATA, *OF_STREAM, "EngineKind", "EngineOptions", "Order", "Request", "State", "Stop", "open_engine"}
+MAY_KNOW = {
+    f"lsp_server/{module}.py": {f"engine.api.{name}" for name in names}
+    for module, names in (("backend", OF_DOOR), ("decode", OF_STREAM), ("scheduler", PLAIN_DATA))
 }
 
 
@@ -56,10 +63,9 @@ def test_the_engine_has_never_heard_of_the_language_server(module) -> None:
     assert not packages(module) & (LSP | {"lsp_server"})
 
 
-def test_the_language_server_knows_the_engine_by_its_door_in_one_module() -> None:
+def test_the_language_server_uses_the_engine_by_its_door_in_few_modules() -> None:
     of_engine = {module: {name for name in imports(parsed(module)) if name.partition(".")[0] == "engine"} for module in SERVER}
-    assert {module for module, names in of_engine.items() if names} == {"lsp_server/scheduler.py"}
-    assert all(name.startswith("engine.api.") for name in of_engine["lsp_server/scheduler.py"])
+    assert {module: names for module, names in of_engine.items() if not names <= MAY_KNOW.get(module, set())} == {}
 
 
 def test_the_door_needs_the_standard_library_only() -> None:

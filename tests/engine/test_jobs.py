@@ -12,13 +12,13 @@ class Asker:
     def __init__(self) -> None:
         self.answers: dict[str, Finish] = {}
 
-    def job(self, document: str, window: str = "") -> Job:
+    def job(self, document: str, window: str = "", *, speculative: bool = False) -> Job:
         def emit(result: Chunk | EngineError) -> None:
             assert isinstance(result, Chunk)
             assert result.counters is not None
             self.answers[document] = result.counters.finish
 
-        return Job(Request(document=document, prefix="", suffix="", window=window), emit)
+        return Job(Request(document=document, prefix="", suffix="", window=window, speculative=speculative), emit)
 
 
 def background(document: str) -> Job:
@@ -42,6 +42,19 @@ def test_a_request_stops_the_background_job_that_runs() -> None:
     assert not running.cancelled
     queue.put(Asker().job("c"))
     assert running.cancelled
+
+
+def test_a_speculative_request_gives_way_to_any_other_and_is_not_repeated() -> None:
+    queue, asker = JobQueue(), Asker()
+    running, waiting = asker.job("a", speculative=True), asker.job("b", speculative=True)
+    queue.put(running)
+    assert queue.get() is running
+    queue.put(waiting)
+    assert not queue.is_busy
+    asked = asker.job("b")
+    queue.put(asked)
+    assert (running.cancelled, waiting.cancelled) == (True, False)
+    assert queue.get() is asked
 
 
 def test_a_newer_request_for_a_document_cancels_the_older_one() -> None:

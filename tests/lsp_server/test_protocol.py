@@ -140,10 +140,11 @@ def test_a_trigger_kind_is_read_as_its_client_means_it(kind, invoked) -> None:
 def test_an_item_stands_at_the_cursor_in_the_clients_units(encoding) -> None:
     before, after = split("é\r\n😀 = ┃\n")
     document = Document(uri=URI, language="python", version=1, text=Text.of(before + after, encoding))
-    [item] = to_list(document, Suggestion("1", len(before))).items
+    [item] = to_list(document, (Suggestion("7", "1", len(before)),)).items
     place = types.Position(**cursor_after(before, encoding))
     assert (item.insert_text, item.range) == ("1", types.Range(place, place))
+    assert item.command == types.Command(title="", command="midfill.didAccept", arguments=[{"id": "7"}])
 
 
 def test_no_suggestion_is_an_empty_list() -> None:
-    assert to_list(None, None) == types.InlineCompletionList(items=[])
+    assert to_list(None, ()) == types.InlineCompletionList(items=[])

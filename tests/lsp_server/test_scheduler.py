@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
-from engine.api import EngineError, Finish, Order, Request, State, Status
+from engine.api import Chunk, Counters, EngineError, Finish, Order, Request, State, Status
 from engine.scripted import Rule, ScriptedEngine
-from lsp_server.documents import Document
-from lsp_server.scheduler import Query, Scheduler
+from lsp_server.documents import Document, Query
+from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings
 from lsp_server.text import Text
 from lsp_server.tracing import Tracer
 from tests.lsp_server.clock import run
 from tests.lsp_server.places import split
 
-SETTINGS = Settings(deadline_ms=1000)
+SETTINGS = Settings(deadline_ms=1000, compute_ahead=False)
 RULES = [
     Rule(prefix_ends="slow = ", text="one two three four five six seven eight nine ten\n", token_ms=50),
     Rule(prefix_ends="fails = ", text="half", error="EngineClosed"),
@@ -32,8 +32,8 @@ RULES = [
 class Editor:
     """One document and the requests made in it, as an editor would."""
 
-    def __init__(self, scheduler: Scheduler, engine: ScriptedEngine) -> None:
-        self.scheduler, self.engine = scheduler, engine
+    def __init__(self, scheduler: Scheduler, engine: ScriptedEngine, settings: Settings) -> None:
+        self.scheduler, self.engine, self._settings = scheduler, engine, settings
         self._version = 0
 
     def query(self, marked: str, *, invoked: bool = False) -> Query:
@@ -48,8 +48,8 @@ class Editor:
         self.scheduler.edited(query.document)
 
         async def answer() -> str | None:
-            suggestion = await self.scheduler.suggest(query, SETTINGS)
-            return suggestion and suggestion.text
+            suggestions = await self.scheduler.suggest(query, self._settings)
+            return suggestions[0].text if suggestions else None
 
         return asyncio.create_task(answer())
 
@@ -62,14 +62,14 @@ class Editor:
         return (await self.engine.status()).state is State.READY
 
 
-def play(scenario: Callable[[Editor], Awaitable[None]]) -> None:
+def play(scenario: Callable[[Editor], Awaitable[None]], rules: Sequence[Rule] = RULES, settings: Settings = SETTINGS) -> None:
     """Runs a scenario to its end and lets go of everything."""
 
     async def whole() -> None:
-        engine = ScriptedEngine(RULES)
+        engine = ScriptedEngine(rules)
         scheduler = Scheduler(lambda: engine, Tracer())
         try:
-            await scenario(Editor(scheduler, engine))
+            await scenario(Editor(scheduler, engine, settings))
         finally:
             await scheduler.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was leaked"
@@ -210,7 +210,7 @@ def test_at_the_deadline_what_there_is_is_shown() -> None:
         loop = asyncio.get_running_loop()
         start = loop.time()
         query = editor.query("slow = ┃\n")
-        suggestion = await editor.scheduler.suggest(query, replace(SETTINGS, deadline_ms=170))
+        [suggestion] = await editor.scheduler.suggest(query, replace(SETTINGS, deadline_ms=170))
         assert suggestion.text == "one two three"
         assert (editor.finish, editor.scheduler.last.decoded) == (Finish.DEADLINE, 3)
         assert loop.time() - start < 0.25
@@ -251,7 +251,7 @@ def test_an_engine_that_can_t_be_opened_says_why_and_never_fails() -> None:
         assert (await scheduler.status()).state is State.ENGINE_DOWN
         document = Document(uri="u", language="", version=1, text=Text.of("x = "))
         scheduler.opened(document, SETTINGS)
-        assert await scheduler.suggest(Query(document, 4), SETTINGS) is None
+        assert await scheduler.suggest(Query(document, 4), SETTINGS) == ()
         assert asyncio.get_running_loop().time() == 0
         await scheduler.aclose()
 
@@ -272,9 +272,9 @@ def test_while_loading_a_request_is_answered_empty_by_its_deadline_and_later_one
         loop = asyncio.get_running_loop()
         query = Query(Document(uri="u", language="", version=1, text=Text.of("a = ")), 4)
         scheduler.opened(query.document, SETTINGS)
-        assert await scheduler.suggest(query, SETTINGS) is None
+        assert await scheduler.suggest(query, SETTINGS) == ()
         assert loop.time() == pytest.approx(1.0)
-        suggestion = await scheduler.suggest(query, replace(SETTINGS, deadline_ms=5000))
+        [suggestion] = await scheduler.suggest(query, replace(SETTINGS, deadline_ms=5000))
         assert suggestion.text == "sum(items)"
         await scheduler.aclose()
 
@@ -313,8 +313,8 @@ def test_nothing_private_and_nothing_at_all_where_it_is_switched_off() -> None:
     async def scenario(editor: Editor) -> None:
         query = editor.query("total = ┃\n")
         private = replace(query, document=replace(query.document, private=True))
-        assert await editor.scheduler.suggest(private, SETTINGS) is None
-        assert await editor.scheduler.suggest(query, replace(SETTINGS, enabled=False)) is None
+        assert await editor.scheduler.suggest(private, SETTINGS) == ()
+        assert await editor.scheduler.suggest(query, replace(SETTINGS, enabled=False)) == ()
         assert editor.scheduler.last is None
 
     play(scenario)
@@ -333,9 +333,142 @@ def test_a_block_is_written_until_its_scope_closes() -> None:
     async def scenario(editor: Editor) -> None:
         query = editor.query("function f() {┃\n")
         query = replace(query, document=replace(query.document, language="javascript"))
-        suggestion = await editor.scheduler.suggest(query, SETTINGS)
-        assert suggestion
+        [suggestion] = await editor.scheduler.suggest(query, SETTINGS)
         assert suggestion.text == "\n  a();\n}"
         assert await editor.is_idle()
 
     play(scenario)
+
+
+AHEAD = replace(SETTINGS, compute_ahead=True)
+BEHIND_RULES = [
+    Rule(prefix_ends="total = sum(items)", text="\nprint(total)\nprint(items)\n", token_ms=10),
+    Rule(prefix_ends="total = ", text="sum(items)\n"),
+    Rule(prefix_ends="other = ", text="1\n"),
+    Rule(prefix_ends="slow = ", text="one two three four\n", token_ms=1000),
+]
+
+
+async def typed_through(editor: Editor) -> None:
+    for marked in ("total = su┃\n", "total = sum(items┃\n"):
+        assert await editor.ask(marked)
+
+
+BEFORE_ACCEPTING = {
+    "at once": lambda editor: asyncio.sleep(0.16),
+    "after a rest": lambda editor: asyncio.sleep(1),
+    "typed through": typed_through,
+}
+
+
+@pytest.mark.parametrize("before", BEFORE_ACCEPTING.values(), ids=BEFORE_ACCEPTING)
+def test_what_follows_a_suggestion_is_being_written_while_that_is_shown(before) -> None:
+    async def scenario(editor: Editor) -> None:
+        assert await editor.ask("total = ┃\n") == "sum(items)"
+        await before(editor)
+        await asyncio.sleep(0.3)
+        last = (await editor.engine.status()).last
+        assert await editor.ask("total = sum(items)┃\n") == "\nprint(total)"
+        assert (await editor.engine.status()).last == last
+        assert await editor.ask("total = sum(items)\n┃\n") == "print(total)"
+        assert editor.finish is Finish.SHOWN
+
+    play(scenario, BEHIND_RULES, AHEAD)
+
+
+def test_accepting_before_the_cursor_rested_starts_the_next_at_once() -> None:
+    async def scenario(editor: Editor) -> None:
+        [suggestion] = await editor.scheduler.suggest(editor.query("total = ┃\n"), AHEAD)
+        editor.scheduler.edited(editor.query("total = sum(items)┃\n").document)
+        editor.scheduler.accepted(suggestion.id, AHEAD)
+        await asyncio.sleep(0.02)
+        assert not await editor.is_idle()
+        assert await editor.ask("total = sum(items)┃\n") == "\nprint(total)"
+
+    play(scenario, BEHIND_RULES, AHEAD)
+
+
+async def disagrees(editor: Editor, shown: str) -> None:
+    editor.scheduler.edited(editor.query("total = x┃\n").document)
+
+
+async def edits_elsewhere(editor: Editor, shown: str) -> None:
+    editor.scheduler.edited(editor.query("# above\ntotal = ┃\n").document)
+
+
+async def asks_elsewhere(editor: Editor, shown: str) -> None:
+    assert await editor.scheduler.suggest(editor.query("total = 5\nother = ┃\n"), SETTINGS)
+
+
+async def dismisses(editor: Editor, shown: str) -> None:
+    editor.scheduler.dismissed(shown)
+
+
+async def closes(editor: Editor, shown: str) -> None:
+    editor.scheduler.closed("file:///d.py")
+
+
+@pytest.mark.parametrize("rest_s", [0.1, 0.16])
+@pytest.mark.parametrize("turn_away", [disagrees, edits_elsewhere, asks_elsewhere, dismisses, closes])
+def test_nothing_is_written_behind_a_suggestion_that_is_off_the_screen(turn_away, rest_s) -> None:
+    async def scenario(editor: Editor) -> None:
+        [suggestion] = await editor.scheduler.suggest(editor.query("total = ┃\n"), AHEAD)
+        await asyncio.sleep(rest_s)
+        await turn_away(editor, suggestion.id)
+        await asyncio.sleep(0)
+        assert await editor.is_idle()
+        await asyncio.sleep(1)
+        last = (await editor.engine.status()).last
+        assert last.decoded < 5  # of the suggestion itself, or where the two part
+
+    play(scenario, BEHIND_RULES, AHEAD)
+
+
+def test_a_request_that_memory_cannot_answer_does_not_wait_for_what_is_written_ahead() -> None:
+    async def scenario(editor: Editor) -> None:
+        await editor.ask("total = ┃\n")
+        await asyncio.sleep(0.16)
+        assert await editor.ask("other = ┃\n") == "1"
+        assert asyncio.get_running_loop().time() < 0.17
+
+    play(scenario, BEHIND_RULES, AHEAD)
+
+
+def test_a_word_or_a_line_taken_leaves_the_rest_unchanged_without_the_engine() -> None:
+    async def scenario(editor: Editor) -> None:
+        shown = await editor.ask("f() {┃\n")
+        assert shown == "\n  a();\n}"
+        before = (await editor.engine.status()).last
+        for n in (1, 4, 7, len(shown) - 1):
+            assert await editor.ask(f"f() {{{shown[:n]}┃\n") == shown[n:]
+        for n in (5, 2, 0):
+            assert await editor.ask(f"f() {{{shown[:n]}┃\n") == shown[n:]
+        assert (await editor.engine.status()).last == before
+
+    play(scenario)
+
+
+class Alternatives(ScriptedEngine):
+    """Writes another text for each alternative, each with its own certainty."""
+
+    texts = (("one", -2.0), ("two", -0.5), ("one ", -1.0), ("half", -3.0))
+
+    async def complete(self, request: Request):
+        for choice, (text, logprob) in enumerate(self.texts[: request.n]):
+            yield Chunk(text=text, logprobs=(logprob,), choice=choice)
+        yield Chunk(text="", choice=request.n - 1, counters=Counters(decoded=request.n))
+
+
+def test_several_alternatives_come_on_demand_each_once_and_the_likeliest_first() -> None:
+    async def scenario() -> None:
+        engine = Alternatives([])
+        scheduler = Scheduler(lambda: engine, Tracer())
+        document = Document(uri="u", language="plaintext", version=1, text=Text.of("x = "))
+        asked = await scheduler.suggest(Query(document, 4, invoked=True), replace(SETTINGS, alternatives=4))
+        assert [each.text for each in asked] == ["two", "one", "half"]
+        assert scheduler.last.decoded == 4
+        again = await scheduler.suggest(Query(document, 4, invoked=True), replace(SETTINGS, alternatives=4))
+        assert (again, scheduler.last.finish) == (asked, Finish.SHOWN)
+        await scheduler.aclose()
+
+    run(scenario())

@@ -51,7 +51,8 @@ def test_an_item_is_a_plain_string_with_an_empty_range_at_the_cursor(serve, enco
     wire.start(encoding=encoding)
     for marked, wanted in SUGGESTING:
         cursor = cursor_after(split(marked)[0], encoding)
-        assert wire.suggest_at(marked, encoding=encoding) == [{"insertText": wanted, "range": {"start": cursor, "end": cursor}}]
+        [item] = wire.suggest_at(marked, encoding=encoding)
+        assert (item["insertText"], item["range"]) == (wanted, {"start": cursor, "end": cursor})
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
@@ -63,7 +64,8 @@ def test_typing_is_followed_in_the_clients_units(serve, encoding) -> None:
     place = {"line": 1, "character": column}
     wire.change({"range": {"start": place, "end": {"line": 1, "character": column + 4}}, "text": "; return "})
     cursor = {"line": 1, "character": column + 9}
-    assert wire.suggest(cursor) == [{"insertText": "a + b", "range": {"start": cursor, "end": cursor}}]
+    [item] = wire.suggest(cursor)
+    assert (item["insertText"], item["range"]) == ("a + b", {"start": cursor, "end": cursor})
 
 
 def test_typing_into_a_suggestion_is_answered_from_memory(wire) -> None:

@@ -1,0 +1,139 @@
+"""The engine as the server sees it: opened, asked, and replaced where it can't be opened. Nothing else opens one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from engine.api import (
+    Chunk,
+    Engine,
+    EngineClosed,
+    EngineError,
+    EngineKind,
+    EngineOptions,
+    Order,
+    Request,
+    State,
+    Status,
+    Stop,
+    open_engine,
+)
+from lsp_server.decode import Decode, Task
+from lsp_server.settings import Settings
+
+_LOAD_POLL_S = 0.1
+
+
+class Backend:
+    """Owns the engine; opened at `start`, for what that imports must not delay the reply to `initialize`."""
+
+    def __init__(self, open_one: Callable[[], Engine]) -> None:
+        self._open_one = open_one
+        self._opened: Engine | None = None
+        self._max_chars = 0
+
+    def start(self) -> str | None:
+        """Opens the engine, which loads on its own; gives the reason where it can't be opened."""
+        try:
+            self._opened = self._open_one()
+            return None
+        except EngineError as error:
+            self._opened = _NoEngine(str(error))
+            return str(error)
+
+    async def status(self) -> Status:
+        """Tells what the engine is and does; an engine that can't say is down."""
+        try:
+            return await self._engine.status()
+        except EngineError as error:
+            return Status(state=State.ENGINE_DOWN, detail=str(error))
+
+    async def max_chars(self) -> int:
+        """Waits for the engine's window size, which it knows once it has read the model's configuration.
+
+        Raises: EngineClosed where there is no engine to wait for.
+        """
+        while not self._max_chars:
+            status = await self.status()
+            self._max_chars = status.max_chars
+            if status.state is State.ENGINE_DOWN:
+                raise EngineClosed(status.detail)
+            if not self._max_chars:
+                await asyncio.sleep(_LOAD_POLL_S)
+        return self._max_chars
+
+    def decode(self, task: Task, settings: Settings, deadline_ms: float) -> Decode:
+        """Has completions written."""
+        request = Request(
+            document=task.origin.query.document.uri,
+            prefix=task.prompt.prefix,
+            suffix=task.prompt.suffix,
+            stop=Stop.NONE if task.end else Stop.NEWLINE,
+            max_tokens=settings.max_tokens,
+            n=len(task.ids),
+            deadline_ms=max(1.0, deadline_ms),
+            speculative=bool(task.ahead_of),
+        )
+        return Decode(task, self._engine.complete(request))
+
+    async def prefetch_prefix(self, uri: str, prefix: str) -> None:
+        """Has a prefix cached in PSM order, where it serves every cursor inside it."""
+        await self._engine.prefetch(Request(document=uri, prefix=prefix, suffix="", order=Order.PSM))
+
+    async def forget(self, uri: str) -> None:
+        await self._engine.forget(uri)
+
+    async def aclose(self) -> None:
+        if self._opened:
+            await self._opened.aclose()
+
+    @property
+    def _engine(self) -> Engine:
+        if self._opened is None:
+            self.start()
+        assert self._opened
+        return self._opened
+
+
+class _NoEngine:
+    """What stands in for an engine that can't be opened: it says why, and never answers."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+        raise EngineClosed(self._reason)
+        yield Chunk(text="")
+
+    async def prefetch(self, request: Request) -> None:
+        return
+
+    async def forget(self, document: str) -> None:
+        return
+
+    async def status(self) -> Status:
+        return Status(state=State.ENGINE_DOWN, detail=self._reason)
+
+    async def aclose(self) -> None:
+        return
+
+
+def open_from(settings: Settings) -> Engine:
+    """Opens the engine that the user's settings ask for.
+
+    Raises: EngineError where they name something that does not exist.
+    """
+    return open_engine(
+        EngineOptions(
+            kind=EngineKind(settings.engine),
+            model=settings.model,
+            device=settings.device,
+            dtype=settings.dtype,
+            attention=settings.attention,
+            n_threads=settings.n_threads,
+            budget_bytes=None if settings.budget_mb is None else settings.budget_mb << 20,
+            idle_exit_s=settings.idle_exit_s,
+            script=settings.script,
+        )
+    )
