@@ -46,6 +46,8 @@ def insert_only(draft: Draft) -> Draft:
 def shrink(draft: Draft, place: Place) -> Draft:
     """Neither writes nor overwrites what is the same at the end of both."""
     text, n_over = draft.text, draft.replace
+    if n_over and scan(text, place.language, place.inside).inside != place.inside:  # the same letters, but not the same end
+        return draft
     while n_over and text and text[-1] == place.rest[n_over - 1]:
         text, n_over = text[:-1], n_over - 1
     if text != text.rstrip() and "\n" in text[len(text.rstrip()) :]:
@@ -112,7 +114,8 @@ def _typed_over(mark: str, rest: str, n_over: int, written: str = "") -> int | N
     if ahead[n_space:].startswith(mark):
         return n_over + n_space + len(mark)
     between = ahead.partition(mark)[0]
-    if between and written.endswith(between) and mark in ahead:
+    closes_code = between == "}" and written.count("}") > written.count("{")
+    if between and (written.endswith(between) or closes_code) and mark in ahead:
         return n_over + len(between) + len(mark)
     if mark == "/>" and ahead[n_space:].startswith(">"):
         return n_over + n_space + 1
@@ -158,8 +161,10 @@ def _without_tail(text: str, place: Place) -> str:
     if not rest:
         return text
     bare = text.rstrip()
+    if place.is_prose and bare.endswith(rest) and bare != rest and not OPENERS.get(rest):
+        return bare.removesuffix(rest)
     if re.search(r"\w", rest) and len(rest) > 1 and "\n" not in bare:
-        at = bare.find(rest)
+        at = len(bare) - len(rest) if bare.endswith(rest) else bare.find(rest)
         while at >= 0 and (not _is_border(bare, at, place) or _depth(bare[:at], place) > 0):
             at = bare.find(rest, at + 1)
         if at >= 0:
@@ -185,7 +190,7 @@ def _is_border(text: str, at: int, place: Place) -> bool:
     """Tells whether a word begins here; in the middle of the user's own word, it may."""
     if re.match(r"\w", place.rest) and re.search(r"\w\Z", place.head):
         return True
-    return not (at and text[at - 1].isalnum() and text[at].isalnum())
+    return not (at and text[at].isalnum() and text[at - 1].isalnum() and text[at - 1].isdigit() <= text[at].isdigit())
 
 
 def _may_go(text: str, tail: str, rest: str, place: Place) -> bool:

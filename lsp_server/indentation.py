@@ -12,6 +12,8 @@ from lsp_server.place import Place, indent_of
 
 OPENS_BLOCK = re.compile(r"[{(\[]\s*$|=>\s*$")
 _OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
+_LABEL = re.compile(r"(?:case\b|default\s*:|\w+:\s*$)")
+_CLOSERS = ("}", ")", "]", "</", "```")
 _CLAUSE = re.compile(r"\s*(?:elif|else|except|finally)\b.*:")
 _HEADS = {
     "elif": r"(?:if|elif)\b",
@@ -63,14 +65,23 @@ def before_clause(text: str, place: Place) -> int:
         target = opened[-1].indent if opened else None
     elif is_indented(place.language) and (clause := _CLAUSE.match(text)):
         keyword = clause.group().split()[0].rstrip(":")
-        heads = [indent_of(line) for line in place.lines_above if re.match(_HEADS[keyword], line.lstrip())]
-        target = next((each for each in reversed(heads) if len(each) < len(place.head)), None)
         above = place.lines_above
-        if above and opens_block(above[-1], place.language):
-            target = None
+        target = None if above and opens_block(above[-1], place.language) else _head_above(above, keyword, place.head)
     if target is None or not place.head.startswith(target):
         return 0
     return len(place.head) - len(target)
+
+
+def _head_above(lines_above: list[str], keyword: str, head: str) -> str | None:
+    """Gives the indentation of the nearest statement above that a clause can belong to, seen from the cursor's."""
+    depth = len(head) + 1
+    for line in reversed(lines_above):
+        indent = indent_of(line)
+        if len(indent) < depth:
+            depth = len(indent)
+            if re.match(_HEADS[keyword], line.lstrip()):
+                return indent
+    return None
 
 
 def _fit_first(line: str, place: Place) -> str:
@@ -79,7 +90,8 @@ def _fit_first(line: str, place: Place) -> str:
     if not lead:
         return line
     if not place.is_blank:
-        return line.lstrip() if place.head[-1:].isspace() and place.inside != "`" else line
+        in_columns = place.head.endswith("  ") and len(lead) > 1  # both halves of a gap that aligns something
+        return line.lstrip() if place.head[-1:].isspace() and place.inside != "`" and not in_columns else line
     if place.inside:
         return line
     lead = _in_unit_kind([line], place)[0][: -len(line.lstrip()) or None] if line.strip() else lead
@@ -113,29 +125,33 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         and place.is_blank
         and not is_indented(place.language)
         and more[0].strip()
-        and following[0] not in "})]#"
+        and not following.startswith((*_CLOSERS, "#"))
     ):
-        return [_moved(line, base, place) for line in more]
+        n_inside = next((idx for idx, line in enumerate(more) if line.lstrip().startswith(_CLOSERS)), len(more))
+        n_inside = n_inside if opens_block(opening, place.language) else 0
+        return [_moved(line, base + unit * (idx < n_inside), place) for idx, line in enumerate(more)]
     if opens_block(opening, place.language) and following[:1] not in ("}", ")", "]"):
-        if deeper <= base and base and (place.is_blank or deeper < base):
+        if deeper <= base and base and (place.is_blank or deeper < base) and not (deeper == base and _LABEL.match(following)):
             shift = base  # written as if at the margin
             step = deeper or unit
-        elif place.unit and deeper > base:
+        elif place.unit and deeper > base and not opening.rstrip().endswith(("(", "[")):  # a continuation has its own depth
             step = deeper - base
         if deeper <= base and not shift and is_indented(place.language) and place.unit:
             shift = unit
     lines = []
-    for line in more:
+    n_open = opening.count("(") - opening.count(")")
+    for before, line in zip([opening, *more], more, strict=False):
         indent = len(indent_of(line))
         if line.strip():
             if shift:
                 indent += shift
             if place.unit and step > 1 and step != unit and indent > base and (indent - base) % step in (0, 1):
                 indent = base + (indent - base) // step * unit
-            elif _is_one_off(indent, line, unit, base):
+            elif _is_one_off(indent, line, unit, base) and n_open <= 0 and not _is_aligned(before, line):
                 indent -= 1
             if indent != len(indent_of(line)):
                 line = _char(place) * indent + line.lstrip()
+        n_open += line.count("(") - line.count(")")
         lines.append(line)
     return lines
 
@@ -147,6 +163,11 @@ def _moved(line: str, shift: int, place: Place) -> str:
 
 def _is_one_off(indent: int, line: str, unit: int, base: int) -> bool:
     return unit > 1 and base % unit == 0 and indent % unit == 1 and indent > 1 and not line.lstrip().startswith("*")
+
+
+def _is_aligned(before: str, line: str) -> bool:
+    """Tells whether a line goes on with the one before, and so has the depth of something in that."""
+    return bool(re.search(r"[-+*/%|&=?:<>.(\\]\s*\Z", before) or re.match(r"\s*[-+*/%|&=?:<>.)\]`]", line))
 
 
 def _in_unit_kind(lines: list[str], place: Place) -> list[str]:

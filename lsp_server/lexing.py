@@ -17,6 +17,7 @@ _HASH = {"python", "ruby", "shellscript", "bash", "yaml", "toml", "r", "julia", 
 _DASHES = {"lua", "sql", "haskell", "elm", "ada", "vhdl"}
 _PROSE = {"markdown", "plaintext", "text", "latex", "restructuredtext", "git-commit", ""}
 _BACKTICKS = {"javascript", "typescript", "javascriptreact", "typescriptreact", "go", "vue", "svelte"}
+_REGEXES = {"javascript", "typescript", "javascriptreact", "typescriptreact", "vue", "svelte", "ruby"}
 _CHARACTERS = {"rust", "c", "cpp", "java", "go", "csharp", "kotlin", "swift", "scala", "zig", "haskell"}
 _TRIPLES = {"python", "julia", "kotlin", "java", "scala", "swift", "toml", "elixir"}
 _INDENTED = {"python", "yaml", "fsharp", "haskell", "coffeescript", "nim", "elm", "sass", "pug", "makefile"}
@@ -43,6 +44,11 @@ class Scan:
 def is_indented(language: str) -> bool:
     """Tells whether indentation, and not brackets, ends a block."""
     return language in _INDENTED
+
+
+def is_prose(language: str) -> bool:
+    """Tells whether a language has neither strings nor comments."""
+    return language in _PROSE
 
 
 def line_comment(language: str) -> str:
@@ -110,10 +116,14 @@ def _pattern(language: str) -> re.Pattern[str]:
     if language in _TRIPLES:
         pieces += [r'"""(?:\\.|[^\\])*?(?:"""|\Z)', r"'''(?:\\.|[^\\])*?(?:'''|\Z)"]
     pieces.append(r'"(?:\\.|[^"\\\n])*(?:"|(?=\n)|\Z)')
-    if language in _CHARACTERS:  # a lone ' is a lifetime or a digit separator
+    if language in ("json", "jsonc"):
+        pass
+    elif language in _CHARACTERS:  # a lone ' is a lifetime or a digit separator
         pieces.append(r"'(?:\\[^'\n]+|[^'\\\n])'")
     else:
         pieces.append(r"'(?:\\.|[^'\\\n])*(?:'|(?=\n)|\Z)")
+    if language in _REGEXES:
+        pieces.insert(0, r"(?<=[=(,:\[!&|?{};\n])[ \t]*/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n\[])+/[a-z]*")
     if language in _BACKTICKS:
         pieces.append(r"`(?:\\.|[^`\\])*(?:`|\Z)")
     return re.compile("|".join(pieces) + "|" + brackets, re.DOTALL)

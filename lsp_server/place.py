@@ -6,9 +6,16 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from lsp_server.lexing import OPENERS, Scan, scan
+from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, is_prose, line_comment, scan
 
-_MAX_CHARS = 40_000  # each way: what stands farther off decides nothing here
+_CONTINUES_DEEPER = {"c", "cpp", "java"}  # by more than a block is
+_TOP_LEVEL = re.compile(
+    r"^(?:(?:async )?def |class |import |from \w[\w.]* import|@\w|func |fn |pub |function |export |const |package "
+    r"|impl|struct |#include)",
+    re.MULTILINE,
+)
+_BY_TABS = {"go", "makefile"}
+_MAX_CHARS = 20_000  # each way: what stands farther off decides nothing here
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +41,14 @@ class Place:
     inside_since: int  # offset of that mark in the prefix
     brackets: tuple[Open, ...]  # outermost first
     unit: str  # one level of indentation; empty where the document has none yet
+    lines_above: list[str]  # with something on them, above the cursor's
+    lines_below: list[str]
 
     @staticmethod
     def at(language: str, prefix: str, suffix: str) -> Place:
         """Reads a place; line ends of any kind become LF, which is what a suggestion has."""
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
-        prefix, suffix = prefix[-_MAX_CHARS:], suffix[:_MAX_CHARS]
+        prefix, suffix = _from_code(prefix), suffix[:_MAX_CHARS]
         before = scan(prefix, language)
         is_cut = before.inside in ("'", '"') and before.inside not in suffix.partition("\n")[0]  # its end is yet to be written
         return Place(
@@ -51,7 +60,9 @@ class Place:
             inside=before.inside,
             inside_since=before.inside_since,
             brackets=_closed_by(_opened_in(prefix, before), suffix, scan(suffix, language, "" if is_cut else before.inside)),
-            unit=_unit(prefix + suffix),
+            unit=_unit(prefix, suffix, falls_back=language not in _CONTINUES_DEEPER, by_tabs=language in _BY_TABS),
+            lines_above=_solid(prefix.split("\n")[:-1]),
+            lines_below=_solid(suffix.split("\n")[1:]),
         )
 
     @property
@@ -60,19 +71,27 @@ class Place:
         return not self.head.strip()
 
     @property
-    def lines_above(self) -> list[str]:
-        """Gives the lines with something on them above the cursor's."""
-        return [line for line in self.prefix.split("\n")[:-1] if line.strip()]
-
-    @property
-    def lines_below(self) -> list[str]:
-        """Gives the lines with something on them below the cursor's."""
-        return [line for line in self.suffix.split("\n")[1:] if line.strip()]
+    def is_prose(self) -> bool:
+        """Tells whether words are written here, not code: in a comment, or in a language of words."""
+        return self.inside == line_comment(self.language) or self.inside in ENDS_OF_COMMENT or is_prose(self.language)
 
 
 def indent_of(line: str) -> str:
     """Gives the white space that a line begins with."""
     return line[: len(line) - len(line.lstrip())]
+
+
+def _from_code(prefix: str) -> str:
+    """Cuts a long prefix at a line that can only be code, for from inside a string or comment everything reads inside out."""
+    if len(prefix) <= _MAX_CHARS:
+        return prefix
+    start = len(prefix) - _MAX_CHARS
+    code = _TOP_LEVEL.search(prefix, start)
+    return prefix[code.start() if code else start :]
+
+
+def _solid(lines: list[str]) -> list[str]:
+    return [line for line in lines if line and not line.isspace()]
 
 
 def _opened_in(prefix: str, before: Scan) -> list[Open]:
@@ -127,19 +146,32 @@ def _with(opened: Open, offset: int) -> Open:
     return Open(opened.text, opened.indent, opened.offset, offset)
 
 
-def _unit(text: str) -> str:
-    """Finds one level of indentation: a tab, or the step that most lines take from the line above."""
-    steps: Counter[int] = Counter()
-    n_tabs, above = 0, 0
-    lines = text.split("\n")
-    solid = [line for line in lines if line.strip()]
-    for line in solid if any(line[0].isspace() for line in solid) else lines:
-        indent = indent_of(line)
-        n_tabs += indent.startswith("\t")
-        if "\t" not in indent and not re.match(r"\s*\*", line):
-            if len(indent) - above > 1 and (line.strip() or len(indent) - above in (2, 4, 8)):
-                steps[len(indent) - above] += 1
-            above = len(indent)
-    if n_tabs > sum(steps.values()):
+def _unit(prefix: str, suffix: str, *, falls_back: bool, by_tabs: bool) -> str:
+    """Finds one level of indentation: a tab, or the step that most lines take from the line above that opens a block.
+
+    A continued line has a depth of its own, which counts only where no block tells.
+    """
+    in_blocks: Counter[int] = Counter()
+    elsewhere: Counter[int] = Counter()
+    n_tabs = 0
+    halves = [prefix.split("\n"), suffix.split("\n")[1:]]
+    is_bare = not any(line[0] in " \t" and not line.isspace() for half in halves for line in half if line)
+    for half in halves:
+        above, opens = None if half is halves[1] else 0, False  # what is missing at the cursor is no step
+        for line in half:
+            bare = line.lstrip()
+            if not bare and not (is_bare and line):
+                continue
+            indent = line[: len(line) - len(bare)]
+            if "\t" in indent:
+                n_tabs += indent[0] == "\t"
+            elif bare[:1] != "*":
+                step = len(indent) - (len(indent) if above is None else above)
+                if step > 1 and (bare or step in (2, 4, 8)):
+                    (in_blocks if opens else elsewhere)[step] += 1
+                above = len(indent)
+            opens = bare.rstrip().endswith(("{", ":", "[", "=>"))
+    steps = in_blocks or (elsewhere if falls_back else in_blocks)
+    if n_tabs > (0 if by_tabs else in_blocks.total() + elsewhere.total()):
         return "\t"
     return " " * min(steps, key=lambda step: (-steps[step], step)) if steps else ""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lsp_server import indentation, repeats, scope, syntax
+from lsp_server import indentation, repeats, scope
 from lsp_server.closers import Draft, insert_only, shrink, type_over
-from lsp_server.lexing import line_comment, scan
+from lsp_server.guard import guard
+from lsp_server.lexing import ENDS_OF_COMMENT, line_comment, scan
 from lsp_server.place import Place
 from lsp_server.trigger import Mode
 
@@ -23,12 +24,12 @@ Filter = Callable[[Draft, Place], Draft]
 
 # Either spelling (SantaCoder hyphenates), whole or cut off at the end of the text.
 _SPECIAL_TOKEN = re.compile(
-    r"<\|endoftext\|>|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|<\|(?:end_of_text|file_separator|im_end|eot_id)\|>"
+    r"<\|(?:endoftext|end_of_text|begin_of_text|file_separator|im_start|im_end|eot_id|cursor|end|user|assistant|system)\|>|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|\s?<(?:EOT|PRE|SUF|MID)>"
     r"|<(?:reponame|filename|file_sep|repo_name|gh_stars|jupyter_\w+|issue_\w+|commit_\w+|empty_output)>|</?s>\s*$"
-    r"|<(?:\|?fim[-_][a-z]*\|?|\|[a-z_|]*|fi|fil\w{1,5}|rep\w{1,5}|gh_\w*|jup\w*_?\w*|commit_\w*)$"
+    r"|<(?:\|?fim(?:[-_][a-z]*)?\|?|\|[a-z_|]*|fi|fil\w{1,5}|rep\w{1,5}|gh_\w*|jup\w*_?\w*|commit_\w*)$"
 )
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff]")  # but joiners, which emoji and scripts need
 _FENCE = re.compile(r"\A\s*```[\w+-]*\n|\n```\s*\Z")
-_MAX_TRIMS = 12
 _MAX_LINES = 80  # no suggestion is as long, and each filter's time is bounded
 
 
@@ -45,12 +46,14 @@ def postprocess(raw: str, place: Place, mode: Mode, limits: Limits | None = None
     """Runs the filters in order; None where nothing is left to show."""
     limits = limits or Limits()
     draft = Draft(raw)
+    written = draft
     for each in _BLOCK if mode is Mode.BLOCK else _LINE:
+        written = draft if each is type_over else written
         draft = each(draft, place)
         if not draft.text.strip():
             return None
     draft = _limited(draft if limits.overwrites else insert_only(draft), limits)
-    guarded = guard(draft, place)
+    guarded = guard(draft, place, written)
     if guarded and guarded.text != draft.text and repeats.cut_next_lines(guarded.text, place) != guarded.text:
         return None
     return guarded if guarded and guarded.text.strip() else None
@@ -67,14 +70,14 @@ def is_past_block(raw: str, place: Place) -> bool:
 
 def clean(draft: Draft, place: Place) -> Draft:
     """Cuts at a special token, half of one, and U+FFFD, half of a character; LF only, for Neovim splits on nothing else."""
-    text = _SPECIAL_TOKEN.split(draft.text, maxsplit=1)[0].split("\ufffd", 1)[0]
+    text = _INVISIBLE.sub("", _SPECIAL_TOKEN.split(draft.text, maxsplit=1)[0].split("\ufffd", 1)[0])
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return replace(draft, text="\n".join(lines[:_MAX_LINES]))
 
 
 def drop_fence(draft: Draft, place: Place) -> Draft:
     """Unwraps code that came as Markdown."""
-    if place.language == "markdown" or not draft.text.lstrip().startswith("```"):
+    if place.language == "markdown" or place.inside or not draft.text.lstrip().startswith("```"):
         return draft
     return replace(draft, text=_FENCE.sub("", draft.text))
 
@@ -99,8 +102,12 @@ def first_line(draft: Draft, place: Place) -> Draft:
 
 
 def one_line_before_code(draft: Draft, place: Place) -> Draft:
-    """Keeps one line where code follows on the cursor's."""
-    return first_line(draft, place) if place.rest.strip(")]};:,>\"'`/* \t") else draft
+    """Keeps one line where code follows on the cursor's, unless it is written again at the end of more."""
+    rest = place.rest.strip()
+    if not rest.strip(")]};:,>\"'`/* \t"):
+        return draft
+    says_rest = rest[0] in ")]}" and any(line.lstrip().startswith(rest) for line in draft.text.split("\n")[1:])
+    return draft if says_rest else first_line(draft, place)
 
 
 def drop_typed_start(draft: Draft, place: Place) -> Draft:
@@ -108,7 +115,8 @@ def drop_typed_start(draft: Draft, place: Place) -> Draft:
     head = place.head.lstrip()
     text = draft.text.lstrip(" \t")
     bare = head.rstrip()
-    if bare and place.inside == bare and text.startswith(bare):
+    is_mark = bool(place.inside) and bare.startswith((place.inside, "*")) and not re.search(r"[\w\s]", bare)
+    if is_mark and text.startswith(bare):
         return replace(draft, text=text[len(bare) :].lstrip(" ") if head != bare else text[len(bare) :])
     if len(bare) > 2 and re.search(r"\w", bare) and text.startswith(bare) and text != bare:
         cut = len(head) if text.startswith(head) else len(bare)
@@ -117,9 +125,9 @@ def drop_typed_start(draft: Draft, place: Place) -> Draft:
     word = re.search(r"[^\W\d]\w+\Z", place.head)
     if word and draft.text.startswith(word[0]) and re.match(r"\w", draft.text[len(word[0]) :]) and not place.inside:
         return replace(draft, text=draft.text[len(word[0]) :])
-    last = re.search(r"[^\W\d][\w.]{2,}\(?\s*\Z", place.head)
-    if last and draft.text.startswith(last[0]) and ("." in last[0] or "(" in last[0]):
-        return replace(draft, text=draft.text[len(last[0]) :])
+    path = re.search(r"[^\W\d]\w*(?:(?:\.|::|->|\?\.)\w*)*\(?\s*\Z", place.head)
+    if path and len(path[0]) > 2 and draft.text.startswith(path[0]) and re.search(r"[.(:>]", path[0]):
+        return replace(draft, text=draft.text[len(path[0]) :])
     return draft
 
 
@@ -144,7 +152,7 @@ def strip_trailing_space(draft: Draft, place: Place) -> Draft:
     bare = text.rstrip()
     spaced = text[len(bare) :].startswith(" ") and "\n" not in text[len(bare) :]
     follows = place.rest[draft.replace :]
-    if spaced and follows[:1].strip() and follows[:1] not in ")]};:,\"'`":
+    if spaced and follows[:1].strip() and (follows[0] not in ")]};:,\"'`" or (follows[0] in "\"'`" and bare[-1:] in "=+,:?&|")):
         bare += " "
     return replace(draft, text=bare)
 
@@ -155,12 +163,18 @@ def close_scope(draft: Draft, place: Place) -> Draft:
 
 
 def end_string(draft: Draft, place: Place) -> Draft:
-    """Ends at the line's end inside of a string that can't go past it."""
-    if place.inside not in ('"', "'"):
+    """Ends at the line's end inside of a string that can't go past it; and with the line of a mark that stands behind."""
+    if not place.inside or place.inside == line_comment(place.language):
         return draft
+    mark = ENDS_OF_COMMENT.get(place.inside, place.inside)
     read = scan(draft.text, place.language, place.inside)
-    ends = read.tokens and read.tokens[0].text == place.inside
-    return draft if ends else replace(draft, text=draft.text.partition("\n")[0])
+    ends = bool(read.tokens) and read.tokens[0].text == mark
+    if not ends:
+        return draft if place.inside not in ('"', "'") else replace(draft, text=draft.text.partition("\n")[0])
+    if not place.rest.lstrip().startswith(mark) or len(mark) == 1:
+        return draft
+    line_end = draft.text.find("\n", read.tokens[0].offset)
+    return draft if line_end < 0 else replace(draft, text=draft.text[:line_end])
 
 
 def _on_text(each: Callable[[str, Place], str]) -> Filter:
@@ -210,63 +224,6 @@ _BLOCK: tuple[Filter, ...] = (
     shrink,
 )
 FILTERS: tuple[Filter, ...] = tuple(dict.fromkeys((*_BLOCK, *_LINE)))
-
-
-def guard(draft: Draft, place: Place) -> Draft | None:
-    """Parses the document with the draft in place; where it is more broken than without, trims until it is not.
-
-    What was broken already may stay so: a half-written line seldom parses.
-    """
-    document = place.prefix + place.suffix
-    before = syntax.n_errors(document, place.language)
-    if before is None:
-        return draft if _keeps_balance(draft, place) else None
-    for trimmed in (draft, *_trims(draft)):
-        start = len(place.prefix) - trimmed.replace_before
-        after = syntax.n_errors_after(
-            document,
-            place.language,
-            start=start,
-            old_end=len(place.prefix) + trimmed.replace,
-            written=trimmed.text,
-        )
-        if after is None or after <= before:
-            return trimmed
-    opens_more = draft.text.rstrip().endswith(("{", "(", "["))
-    return draft if before and (opens_more or _keeps_balance(draft, place)) else None
-
-
-def _trims(draft: Draft) -> Iterator[Draft]:
-    """Gives shorter drafts, longest first: fewer lines, then less of the first line."""
-    lines = draft.text.split("\n")
-    first = lines[0].rstrip()
-    for n_lines in range(len(lines) - 1, 0, -1)[:_MAX_TRIMS]:
-        yield Draft("\n".join(lines[:n_lines]).rstrip(), 0, draft.replace_before)
-    borders = [match.end() for match in re.finditer(r"[)\]};]", first)]
-    for border in borders[::-1][:_MAX_TRIMS]:
-        yield replace(draft, text=first[:border])
-
-
-def _keeps_balance(draft: Draft, place: Place) -> bool:
-    """Tells whether as many brackets are left open, or closed for nothing, as before."""
-    before = _imbalance(place.prefix + place.suffix, place.language)
-    start = len(place.prefix) - draft.replace_before
-    after = _imbalance(place.prefix[:start] + draft.text + place.suffix[draft.replace :], place.language)
-    return after <= before
-
-
-def _imbalance(text: str, language: str) -> int:
-    depth: list[str] = []
-    n_wrong = 0
-    pairs = {")": "(", "]": "[", "}": "{"}
-    for token in scan(text, language).tokens:
-        if token.text not in pairs:
-            depth.append(token.text)
-        elif depth and depth[-1] == pairs[token.text]:
-            depth.pop()
-        else:
-            n_wrong += 1
-    return n_wrong + len(depth)
 
 
 def _limited(draft: Draft, limits: Limits) -> Draft:

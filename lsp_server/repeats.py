@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import takewhile
 
 from lsp_server.place import Place, indent_of
 
 _DECLARES = re.compile(
     r"\s*(?:@\w|(?:export |default |pub(?:\(\w+\))? |public |private |protected |static |async |abstract |final |override )*"
-    r"(?:def|class|function\*?|fn|func|interface|struct|enum|trait|impl|type|module|namespace|fun|sub)\b)"
+    r"(?:(?:def|class|interface|struct|enum|trait|type|module|namespace|fun|sub)\s+[\w${]|(?:function\*?|fn|func|impl)(?=[\s<]*[\w(<&'*$])))"
 )
 _METHOD = re.compile(r"\s*(?:[\w<>\[\],.*&]+\s+)*[\w~]+\s*\([^;{}]*\)[^;{}=]*\{\s*$")
 _NOT_METHOD = re.compile(r"\s*(?:if|for|while|switch|catch|else|return|match|do|try|with)\b")
+_KEYED = {"yaml", "toml", "json", "jsonc", "ini", "properties", "dotenv", "css", "scss", "less"}
 _PATTERN = re.compile(r"\d+|\b[A-Za-z]\b|(?<=[a-z])[A-Z]\b")
 _LOOP = re.compile(r"(.{2,60}?)\1{4,}")
 _LONG_RUN = re.compile(r"(\w)\1{24,}")
@@ -20,30 +22,38 @@ _LONG_RUN = re.compile(r"(\w)\1{24,}")
 
 def declares(line: str) -> bool:
     """Tells whether a line begins a function, a type or the like."""
-    return bool(_DECLARES.match(line) or (_METHOD.match(line) and not _NOT_METHOD.match(line)))
+    if _DECLARES.match(line):
+        return True
+    return line.rstrip().endswith("{") and bool(_METHOD.match(line)) and not _NOT_METHOD.match(line)
 
 
 def cut_rewritten(text: str, place: Place) -> str:
     """Ends where the function just above or the next one below would be written again."""
     lines = _whole_lines(text, place)
     lines_above = place.lines_above[-60:]
-    below = [line for line in place.lines_below[:40] if declares(line)][:1]
+    near = place.lines_below[:40]
+    below = [line for line in near if declares(line)][:1]
+    starts_below = not text.partition("\n")[0].strip()
+    if below and (starts_below or declares(place.head)) and _signature(place.head) == _signature(below[0]):
+        body = near[near.index(below[0]) + 1 :]
+        if body and body[0].strip() == next((line.strip() for line in text.split("\n") if line.strip()), ""):
+            return ""
     for idx, line in enumerate(lines):
-        if not line.strip() or not declares(line):
+        if not line.strip() or not declares(line) or (starts_below and not idx):
             continue
         if (
             len(line.strip()) > 5
             and not line.strip().startswith("@")
             and line.rstrip() in _siblings([*lines_above, *lines[:1]] if idx else lines_above, line)
         ):
-            return _up_to(text, idx)
+            return _up_to(text, _without_attributes(lines, idx))
         if (
             below
             and not line.strip().startswith("@")
             and _signature(line) == _signature(below[0])
             and _same_indent(line, below[0])
         ):
-            return _up_to(text, idx)
+            return _up_to(text, idx if place.lines_below[0] == below[0] else _without_attributes(lines, idx))
     return text
 
 
@@ -54,17 +64,20 @@ def cut_next_lines(text: str, place: Place) -> str:
         return text
     lines = _whole_lines(text, place)
     target = below[0]
-    if not re.search(r"\w", target):
+    bare = _bare(target)
+    if not re.search(r"\w|```", target):
         return text
     for idx, line in enumerate(lines):
         if not line.strip():
             continue
         is_last = not any(each.strip() for each in lines[idx + 1 :])
-        if _is_near(line, target) and (
+        if _is_near(_bare(line), bare) and (
             _same_indent(line, target) or idx == 0 or is_last or _follows(lines[idx + 1 :], below[1:])
         ):
             return _up_to(text, idx)
-        if idx and is_last and _is_begun(line, target):
+        if idx and place.language in _KEYED and _same_indent(line, target) and _key(line) and _key(line) == _key(target):
+            return _up_to(text, idx)
+        if idx and is_last and (_is_begun(line, target) or _is_out_of_reach(line, target)):
             return _up_to(text, idx)
     return text
 
@@ -92,23 +105,31 @@ def drop_repeated_lines(text: str, place: Place) -> str:
 def cut_repeated_blocks(text: str, place: Place) -> str:
     """Ends where a run of lines comes a second time, or the same pattern of a line or block a fourth."""
     lines = [line.rstrip() for line in text.split("\n")]
-    solid = [idx for idx, line in enumerate(lines) if line.strip()]
-    said = [lines[idx] if idx else place.head + lines[idx] for idx in solid]
+    whole = [place.head + lines[0], *lines[1:]]
+    solid = [idx for idx, line in enumerate(whole) if line and not line.isspace()]
+    said = [whole[idx] for idx in solid]
     above = [line.rstrip() for line in place.lines_above[-12:]]
     for size in range(2, min(12, len(said)) + 1):
         if above[-size:] == said[:size] and _has_words(said[:size]):
             return ""
-        for start in range(size, len(said) - size + 1):
-            if said[start : start + size] == said[start - size : start] and _has_words(said[start : start + size]):
-                return _up_to(text, solid[start])
-    shapes = [_PATTERN.sub("0", line) for line in said]
+        for start in _runs(said, size, size):
+            if _has_words(said[start : start + size]):
+                return _up_to(text, solid[start + size])
+    shapes = _PATTERN.sub("0", "\n".join(said)).split("\n")
     for size in range(1, 9):
-        n_times = 7 if size == 1 else 4
-        for start in range(len(shapes) - size * n_times + 1):
-            unit = shapes[start : start + size]
-            if _has_words(unit) and all(shapes[start + n * size : start + (n + 1) * size] == unit for n in range(n_times)):
+        for start in _runs(shapes, size, size * (6 if size == 1 else 3)):
+            if _has_words(shapes[start : start + size]):
                 return _up_to(text, solid[start + size])
     return text
+
+
+def _runs(lines: list[str], size: int, length: int) -> Iterator[int]:
+    """Gives where each `length` lines begin that are the same as those `size` lines on."""
+    n_same = 0
+    for idx in range(len(lines) - size):
+        n_same = n_same + 1 if lines[idx] == lines[idx + size] else 0
+        if n_same >= length:
+            yield idx - length + 1
 
 
 def cut_loop_in_line(text: str, place: Place) -> str:
@@ -133,6 +154,13 @@ def _up_to(text: str, idx: int) -> str:
     return "\n".join(text.split("\n")[:idx]).rstrip() if idx else ""
 
 
+def _without_attributes(lines: list[str], idx: int) -> int:
+    """Gives where the attributes and decorators begin that belong to a line."""
+    while idx and re.match(r"\s*(?:@\w|#\[)", lines[idx - 1]):
+        idx -= 1
+    return idx
+
+
 def _siblings(lines_above: list[str], line: str) -> set[str]:
     """Gives the lines above of the same scope: another class may have a method of the same name."""
     depth = len(indent_of(line))
@@ -149,12 +177,12 @@ def _same_indent(line: str, other: str) -> bool:
 
 
 def _bare(line: str) -> str:
-    return re.sub(r"\s+", "", line).replace("'", '"').rstrip(";,")
+    """Leaves of a line what it says: no blanks, one kind of quotes, no last `;` or `,`."""
+    return "".join(line.split()).replace("'", '"').rstrip(";,")
 
 
-def _is_near(line: str, other: str) -> bool:
-    """Tells whether two lines say the same but for blanks, quotes, a last `;` or a few letters that one leaves out."""
-    one, two = _bare(line), _bare(other)
+def _is_near(one: str, two: str) -> bool:
+    """Tells whether two bare lines say the same but for a few letters that one leaves out."""
     if one == two:
         return bool(one)
     if len(one) > len(two):
@@ -170,6 +198,17 @@ def _is_begun(line: str, target: str) -> bool:
     return whole.startswith(begun) and len(begun) >= max(3, len(whole) // 2) and _same_indent(line, target)
 
 
+def _key(line: str) -> str | None:
+    """Gives the key that a line sets, in a language where a key is set once."""
+    match = re.match(r"\s*[\"']?([\w.-]+)[\"']?\s*[:=]", line)
+    return match and match[1]
+
+
+def _is_out_of_reach(line: str, target: str) -> bool:
+    """Tells whether a line would return just before the one below does."""
+    return all(re.match(r"\s*return\b", each) for each in (line, target)) and _same_indent(line, target)
+
+
 def _follows(lines: list[str], below: list[str]) -> bool:
     said = [line.strip() for line in lines if line.strip()]
     return bool(said and below) and said[0] == below[0].strip()
@@ -180,4 +219,4 @@ def _has_words(lines: list[str]) -> bool:
 
 
 def _may_repeat(line: str) -> bool:
-    return line in ("end", "else", "fi", "done", "esac", "*") or bool(re.match(r"</\w+>$", line))
+    return bool(re.fullmatch(r"end|else|fi|done|esac|\*|</\w+>|(?:nil|null|none|undefined|true|false),?", line, re.IGNORECASE))

@@ -11,7 +11,7 @@ from lsp_server.repeats import declares
 
 _CLAUSES = re.compile(r"(?:\}?\s*)?(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b")
 _ENDS_WITH_WORD = {"lua", "ruby", "julia", "elixir"}
-_CLOSES = re.compile(r"\s*[)\]}]")
+_CLOSES = re.compile(r"\s*(?:[)\]}{]|</|```)")
 
 
 def scope_end(text: str, place: Place) -> int | None:
@@ -44,7 +44,7 @@ def _by_brackets(text: str, place: Place) -> int | None:
             continue
         if floor is not None and depth <= floor and token.offset > first_line:
             return line_end
-        if 0 <= depth < n_here and place.brackets[depth].text == "{" and floor is None:
+        if token.text == "}" and 0 <= depth < n_here and place.brackets[depth].text == "{" and floor is None:
             return line_end
     return None
 

@@ -27,6 +27,11 @@ _GRAMMARS = {
 _MAX_BYTES = 60_000  # beyond, a parse would be felt
 
 
+def has_grammar(language: str) -> bool:
+    """Tells whether it can be told where a text in this language is broken."""
+    return language in _GRAMMARS
+
+
 def n_errors(text: str, language: str) -> int | None:
     """Counts where a text is broken; None where nobody can tell."""
     tree = _parse(text, language)

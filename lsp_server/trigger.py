@@ -7,9 +7,10 @@ import re
 import sys
 from enum import StrEnum
 
-from lsp_server.lexing import ENDS_OF_COMMENT, is_indented, line_comment, scan
+from lsp_server.lexing import ENDS_OF_COMMENT, is_indented, is_prose, line_comment, scan
 from lsp_server.place import Place, indent_of
 from lsp_server.prompt import is_closers
+from lsp_server.syntax import has_grammar
 
 
 class Mode(StrEnum):
@@ -31,11 +32,14 @@ class When(StrEnum):
 _HEADER = re.compile(
     r"(?:async\s+)?(?:def|class|if|elif|else|for|while|try|except|finally|with|match|case)\b.*:\s*\Z", re.DOTALL
 )
+_WORD_OPENS = re.compile(r"\b(?:do|then|begin|else)\Z|(?:\A|\n)\s*(?:local\s+)?(?:def\s[^\n]*|function\b[^\n]*\))\Z")
 _SENTENCE_END = re.compile(r"\w[.!?]\s*\Z")
 _GOES_ON = re.compile(r"[\s{($=/,:<+%-]\Z")
-_LITERAL = re.compile(r"(?:=|\breturn|[(,])\s*(?!(?:match|if|loop|unsafe|async|func|move)\b)&?[\w.:*\[\]<>]+\s*\{\Z")
+_LITERAL = re.compile(r"(?:=(?!>)|\breturn|[(,])\s*(?!(?:match|if|loop|unsafe|async|func|move)\b)&?[\w.:*\[\]<>]+\s*\{\Z")
 _KEYWORD = re.compile(r"\s*(?:\}\s*else\s+)?(?:if|for|match|while|switch|select|func|fn|impl|type)\b")
-_VALUE = re.compile(r"(?:[=:(,\[]|\breturn|\bin|\bof|\?|&&|\|\|)\s*\{\s*\Z")
+_VALUE = re.compile(r"(?:[=:(,\[]|\breturn|\bin|\bof|\bdefault|\?|&&|\|\|)\s*\{\s*\Z")
+_LABEL = re.compile(r"\s*(?:case\b.*|default\s*):\s*\{\s*\Z")
+_BRACE_INIT = re.compile(r"\s*(?!(?:struct|class|union|enum|namespace|else|do|try)\b)[\w:<>,&*\s]+[\s&*]\w+\{\Z")
 
 
 def decide(place: Place, *, invoked: bool, comments: When = When.ON, strings: When = When.ON) -> Mode:
@@ -58,9 +62,17 @@ def _is_finished(place: Place) -> bool:
     if place.inside == line_comment(place.language):
         return bool(_SENTENCE_END.search(written))
     end = ENDS_OF_COMMENT.get(place.inside, place.inside)
-    if end not in place.rest:
+    if end not in place.rest or _in_interpolation(place, written):
         return False
     return bool(written.strip(" *!")) and not _GOES_ON.search(written)
+
+
+def _in_interpolation(place: Place, written: str) -> bool:
+    """Tells whether the cursor is in the code that a template or an f-string has in braces."""
+    opened = written.rfind("${" if place.inside == "`" else "{")
+    if opened <= written.rfind("}") or not place.rest.startswith("}"):
+        return False
+    return place.inside == "`" or bool(re.search(r"(?i)f[rb]?\Z|rf\Z|\$\Z", place.prefix[: place.inside_since]))
 
 
 def _starts_block(place: Place) -> bool:
@@ -89,19 +101,21 @@ def _opens(place: Place, text: str) -> bool:
     if text.endswith("{"):
         if place.language in ("go", "rust") and _LITERAL.search(text) and not _KEYWORD.match(text.rpartition("\n")[2]):
             return False
-        return not _VALUE.search(text) or bool(re.search(r"=>\s*\{\Z|\)\s*\{\Z", text))
-    return bool(re.search(r"(?:\A|\n)[^\n]*\b(?:do|then|def .*|begin)\Z", text)) and place.language in (
-        "ruby",
-        "lua",
-        "shellscript",
-        "elixir",
-    )
+        line = text.rpartition("\n")[2]
+        if place.language == "cpp" and _BRACE_INIT.match(line):
+            return False
+        return not _VALUE.search(text) or bool(re.search(r"=>\s*\{\Z|\)\s*\{\Z", text)) or bool(_LABEL.match(line))
+    if has_grammar(place.language) or is_prose(place.language):
+        return False
+    return bool(_WORD_OPENS.search(text)) or (place.is_blank and len(place.head) > len(indent_of(text.rpartition("\n")[2])))
 
 
 def _statement(place: Place, text: str) -> str:
-    """Gives the last statement of a text, from the line on which its brackets began."""
+    """Gives the last statement of a text, from the line on which its brackets or its continued lines began."""
     opened: list[int] = []
     start = text.rfind("\n") + 1
+    while text[:start].endswith("\\\n"):
+        start = text.rfind("\n", 0, start - 1) + 1
     for token in scan(text, place.language).tokens:
         if token.text in "([{":
             opened.append(token.offset)

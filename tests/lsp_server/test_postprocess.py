@@ -15,7 +15,9 @@ from lsp_server.place import Place
 from lsp_server.postprocess import Limits, postprocess
 from lsp_server.syntax import n_errors
 from lsp_server.trigger import Mode
-from tests.data.postprocess import GROUPS, Case
+from tests.data import postprocess as written_by_hand
+from tests.data import postprocess_hunted as hunted
+from tests.data.postprocess import Case
 from tests.lsp_server.places import split
 
 
@@ -34,7 +36,12 @@ def check(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, id=f"{name}-{idx}") for name, cases in GROUPS.items() for idx, case in enumerate(cases)]
+    "case",
+    [
+        pytest.param(case, id=f"{name}-{idx}")
+        for name, cases in (written_by_hand.GROUPS | hunted.GROUPS).items()
+        for idx, case in enumerate(cases)
+    ],
 )
 def test_the_document_that_results(case) -> None:
     check(case)
