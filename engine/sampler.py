@@ -111,10 +111,9 @@ class Sampler:
         logits = logits[: self.n_vocab].float()
         logprobs = (logits if among is None else logits[among]).log_softmax(-1)
         if rank:
-            picked = logprobs.topk(min(rank + 1, len(logprobs))).indices[-1]
+            picked = int(logprobs.topk(min(rank + 1, len(logprobs))).indices[-1])
         elif self.temperature == 0:
-            picked = logprobs.argmax()
+            picked = int(logprobs.argmax())
         else:
-            picked = draw((logprobs / self.temperature).softmax(-1).cpu(), self._generator)
-        picked = int(picked)
+            picked = int(draw((logprobs / self.temperature).softmax(-1).cpu(), self._generator))
         return Sampled(picked if among is None else int(among[picked]), float(logprobs[picked]))
