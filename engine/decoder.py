@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from engine.allowance import Allowance
 from engine.api import Chunk, Counters, Finish, Order, Window
 from engine.cache_pool import CachedPrompt, CachePool
 from engine.fim import FimPrompt, Ids
@@ -68,8 +69,11 @@ class Rate:
 class Decoder:
     """Answers requests with one model, over one pool of caches; one job at a time."""
 
-    def __init__(self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool) -> None:
+    def __init__(
+        self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool, *, background: Allowance | None = None
+    ) -> None:
         self._model = model
+        self._background = background or Allowance(None)
         self._tokenizer = tokenizer
         self.pool = pool
         n_affordable = pool.budget_bytes // model.transformer.new_cache().shape.bytes_per_token
@@ -116,11 +120,13 @@ class Decoder:
 
     def _prefill(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> None:
         """Computes what the cache lacks of the prompt, whose last logits it then keeps."""
-        n_missing = len(ids) - len(cached.ids)
-        self.pool.make_room(cached, n_missing + job.request.max_tokens)
-        cached.kv.reserve(n_missing + job.request.max_tokens)
+        n_needed = len(ids) - len(cached.ids) + job.request.max_tokens
+        self.pool.make_room(cached, n_needed)
+        cached.kv.reserve(n_needed)
         while len(cached.ids) < len(ids):
             chunk = ids[len(cached.ids) : len(cached.ids) + CHUNK_TOKENS]
+            if job.is_background and not self._background.take(len(chunk)):
+                raise Interrupted(Finish.CANCELLED)
             started_s = time.monotonic()
             logits = self._forward(cached, chunk, job, tally)
             self._rate.note(len(chunk), time.monotonic() - started_s)

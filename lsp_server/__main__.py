@@ -100,7 +100,7 @@ def _complete(args: argparse.Namespace, serve_args: list[str]) -> int:
 def _engine_settings() -> str:
     """What the user's file says about the engine, as `midfill engine start` takes it."""
     settings = _user_settings({}).settings
-    names = ("model", "device", "dtype", "attention", "n_threads", "idle_exit_s")
+    names = ("model", "device", "dtype", "attention", "n_threads", "idle_exit_s", "background_tokens_per_min")
     budget_bytes = None if settings.budget_mb is None else settings.budget_mb << 20
     return json.dumps({name: getattr(settings, name) for name in names} | {"budget_bytes": budget_bytes})
 

@@ -133,6 +133,7 @@ def open_from(settings: Settings) -> Engine:
             attention=settings.attention,
             n_threads=settings.n_threads,
             budget_bytes=None if settings.budget_mb is None else settings.budget_mb << 20,
+            background_tokens_per_min=settings.background_tokens_per_min,
             idle_exit_s=settings.idle_exit_s,
             script=settings.script,
         )
