@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncGenerator, Callable
 
 from engine.api import (
@@ -28,8 +30,9 @@ _LOAD_POLL_S = 0.1
 class Backend:
     """Owns the engine; opened at `start`, for what that imports must not delay the reply to `initialize`."""
 
-    def __init__(self, open_one: Callable[[], Engine]) -> None:
+    def __init__(self, open_one: Callable[[], Engine], end_process: tuple[str, ...] = ()) -> None:
         self._open_one = open_one
+        self._end_process = end_process  # the command, where the engine is a process of its own
         self._opened: Engine | None = None
         self._max_chars = 0
 
@@ -84,6 +87,15 @@ class Backend:
     async def forget(self, uri: str) -> None:
         await self._engine.forget(uri)
 
+    async def restart(self) -> None:
+        """Lets go of the engine, ends its process where it has one, and opens it again."""
+        await self.aclose()
+        if self._end_process:
+            process = await asyncio.create_subprocess_exec(*self._end_process, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+            await process.wait()
+        self._max_chars = 0
+        self.start()
+
     async def aclose(self) -> None:
         if self._opened:
             await self._opened.aclose()
@@ -117,6 +129,11 @@ class _NoEngine:
 
     async def aclose(self) -> None:
         return
+
+
+def end_process_of(settings: Settings) -> tuple[str, ...]:
+    """Gives the command that ends the engine's process, where it has one: as `midfill engine stop`, and as slow to import."""
+    return (sys.executable, "-m", "engine", "stop") if settings.engine == EngineKind.RESIDENT else ()
 
 
 def open_from(settings: Settings) -> Engine:
