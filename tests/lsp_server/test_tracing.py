@@ -16,7 +16,8 @@ def test_an_answer_leaves_one_line_without_its_text(caplog) -> None:
     caplog.set_level(logging.INFO)
     Tracer().answered(41, COUNTERS, "secret")
     assert caplog.messages == [
-        "suggest v=41 reused=812 prefilled=2 decoded=11 drafted=8 queue_ms=0 first_ms=9 total_ms=34 finish=newline chars=6 id=None"
+        "suggest v=41 reused=812 prefilled=2 decoded=11 drafted=8 queue_ms=0 first_ms=9 total_ms=34 finish=newline"
+        " chars=6 id=None"
     ]
 
 
