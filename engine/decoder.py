@@ -19,6 +19,7 @@ from engine.heads import GPTBigCodeForCausalLM
 from engine.healing import Healing
 from engine.jobs import Interrupted, Job
 from engine.planner import Planner
+from engine.quantized_model import QuantizedForCausalLM
 from engine.sampler import Sampled, Sampler
 from engine.speculate import PromptLookup
 from engine.stopping import Writer
@@ -68,7 +69,7 @@ class Rate:
 class Decoder:
     """Answers requests with one model, over one pool of caches; one job at a time."""
 
-    def __init__(self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool) -> None:
+    def __init__(self, model: GPTBigCodeForCausalLM | QuantizedForCausalLM, tokenizer: Tokenizer, pool: CachePool) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self.pool = pool

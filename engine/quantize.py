@@ -50,14 +50,14 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def pack(levels: Tensor, sections: Sections) -> Tensor:
     """Levels in panels: each section of the rows, and the columns in pairs, end in zeros. Shapes: result (P, K / 2, 16, 2)."""
-    parts = [F.pad(part, (0, part.shape[1] % 2, 0, -len(part) % PANEL)) for part in levels.split(sections)]
+    parts = [F.pad(part, (0, part.shape[1] % 2, 0, -len(part) % PANEL)) for part in torch.split_with_sizes(levels, sections)]
     whole = torch.cat(parts)
     return whole.view(-1, PANEL, whole.shape[1] // 2, 2).transpose(1, 2).contiguous()
 
 
 def pad_sections(values: Tensor, sections: Sections) -> Tensor:
     """One value per row of `pack`'s result. Shapes: values (N,), result (P * 16,)."""
-    return torch.cat([F.pad(part, (0, -len(part) % PANEL)) for part in values.split(sections)]).float()
+    return torch.cat([F.pad(part, (0, -len(part) % PANEL)) for part in torch.split_with_sizes(values, sections)]).float()
 
 
 class Quantizer:

@@ -40,9 +40,8 @@ def load_weights(
     Raises: CheckpointError naming file, key, got and wanted shape.
     """
     shapes = {our_name(name): (name, parameter.shape) for name, parameter in model.named_parameters()}
-    found = {
-        name: tensor.to(device=device, dtype=dtype).contiguous() for name, tensor in read_weights(shapes, folder, config, progress)
-    }
+    tensors = read_weights(shapes, folder, config, progress)
+    found = {name: tensor.to(device=device, dtype=dtype).contiguous() for name, tensor in tensors}
     missing_head = {name for name, _ in shapes.values() if name not in found and name != "lm_head.weight"}
     common = reduce(torch.promote_types, {tensor.dtype for tensor in found.values()})
     model.load_state_dict({name: tensor.to(common) for name, tensor in found.items()}, strict=False, assign=True)

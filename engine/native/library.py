@@ -73,10 +73,9 @@ class Shape(ctypes.Structure):
     """`struct midfill_shape` of model.h."""
 
     _fields_ = (
-        *(
-            (name, ctypes.c_int)
-            for name in ("n_layer", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner", "n_vocab", "activation", "n_threads")
-        ),
+        *((name, ctypes.c_int) for name in ("n_layer", "n_embd", "n_head", "n_kv_head", "head_dim", "n_inner", "n_vocab")),
+        ("activation", ctypes.c_int),
+        ("n_threads", ctypes.c_int),
         ("eps", ctypes.c_float),
         ("attention_scale", ctypes.c_float),
     )
@@ -140,7 +139,13 @@ def _compile(compiler: str, machine: str, path: Path) -> None:
 def _run(command: list[str]) -> str:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=COMPILE_TIMEOUT_S, check=True, stdin=subprocess.DEVNULL
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=COMPILE_TIMEOUT_S,
+            check=True,
         )
     except subprocess.CalledProcessError as error:
         raise NoKernels(f"{' '.join(command)} failed: {error.stderr.strip()[-1000:]}") from error

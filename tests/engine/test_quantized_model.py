@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.heads import GPTBigCodeForCausalLM
 from engine.native.library import load_library, variants
 from engine.quantize import quantize_rows
-from engine.quantized_model import Kernels, QuantizedForCausalLM
+from engine.quantized_model import QuantizedForCausalLM
 from tests.engine.conftest import write_checkpoint
 
 LIBRARY = load_library()
@@ -22,8 +22,9 @@ SHAPES = {
     "odd sizes": {"n_embd": 39, "n_head": 3, "n_inner": 55, "vocab_size": 8201},
     "odd multi-head": {"n_embd": 39, "n_head": 3, "n_inner": 55, "multi_query": False},
     "erf": {"activation_function": "gelu"},
-    "relu, unscaled, untied": {"activation_function": "relu", "scale_attn_weights": False, "tie_word_embeddings": False, "initializer_range": 0.1},
-}  # fmt: skip
+    "relu": {"activation_function": "relu"},
+    "unscaled, untied": {"scale_attn_weights": False, "tie_word_embeddings": False, "initializer_range": 0.1},
+}
 
 
 def load(folder, n_threads: int = 1, variant: str | None = None) -> QuantizedForCausalLM:
