@@ -18,6 +18,7 @@ from engine.fim import FimPrompt, Ids
 from engine.heads import GPTBigCodeForCausalLM
 from engine.jobs import Interrupted, Job
 from engine.planner import Planner
+from engine.recall import Recall, RecallWeights
 from engine.sampler import Sampled, Sampler
 from engine.speculate import PromptLookup
 from engine.stopping import Writer
@@ -67,9 +68,12 @@ class Rate:
 class Decoder:
     """Answers requests with one model, over one pool of caches; one job at a time."""
 
-    def __init__(self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool) -> None:
+    def __init__(
+        self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool, recall: RecallWeights | None = None
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._recall = recall
         self.pool = pool
         n_affordable = pool.budget_bytes // model.transformer.new_cache().shape.bytes_per_token
         self._planner = Planner(tokenizer, pool, min(model.config.n_positions, n_affordable))
@@ -135,7 +139,8 @@ class Decoder:
         The first token of alternative k is the k-th likeliest, so that greedy alternatives differ from the start.
         """
         request, greedy = job.request, job.request.temperature == 0
-        sampler = Sampler(self._tokenizer.n_vocab, request.temperature)
+        recall = Recall.of_prompt(cached.ids, request, self._tokenizer, self._recall) if self._recall else None
+        sampler = Sampler(self._tokenizer.n_vocab, request.temperature, recall=recall)
         writer = Writer(request, self._tokenizer, choice)
         lookup = PromptLookup(cached.ids, self.pool.related(request.document), request.max_tokens)
         upcoming = iter([sampler(logits, rank=choice)])

@@ -15,6 +15,7 @@ from engine.decoder import Decoder
 from engine.heads import GPTBigCodeForCausalLM
 from engine.jobs import Job
 from engine.model_files import model_folder
+from engine.recall import RecallWeights
 from engine.tokenizer import Tokenizer
 from engine.weights import Progress
 
@@ -87,7 +88,7 @@ def load(options: EngineOptions, progress: Progress) -> Runtime:
         progress=progress,
     )
     budget = options.budget_bytes or int(CACHE_SHARE * _free_bytes(placement.device))
-    decoder = Decoder(model, tokenizer, CachePool(model.transformer.new_cache, budget))
+    decoder = Decoder(model, tokenizer, CachePool(model.transformer.new_cache, budget), RecallWeights.from_folder(folder))
     return Runtime(model, decoder, options.model, placement)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.recall import Recall
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -87,18 +89,22 @@ def draw(probs: Tensor, generator: torch.Generator | None) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A token and its log-probability under the unmodified distribution of the usable ids."""
+    """A token and its log-probability under the distribution of the usable ids, before any temperature."""
 
     token_id: int
     logprob: float
 
 
 class Sampler:
-    """Greedy at temperature 0, multinomial above; ids from `n_vocab` on are padding and never chosen."""
+    """Greedy at temperature 0, multinomial above; ids from `n_vocab` on are padding and never chosen.
 
-    def __init__(self, n_vocab: int, temperature: float = 0.0, seed: int | None = None) -> None:
+    With a `recall`, the model's distribution is mixed with what stands nearby, and each pick is noted as the text's next token.
+    """
+
+    def __init__(self, n_vocab: int, temperature: float = 0.0, seed: int | None = None, recall: Recall | None = None) -> None:
         self.n_vocab = n_vocab
         self.temperature = temperature
+        self._recall = recall
         self._generator = torch.Generator()
         if seed is not None:
             self._generator.manual_seed(seed)
@@ -109,6 +115,8 @@ class Sampler:
         Shapes: logits (V,).
         """
         logprobs = logits[: self.n_vocab].float().log_softmax(-1)
+        if self._recall is not None:
+            logprobs = self._recall.mix(logprobs)
         if rank:
             token = logprobs.topk(rank + 1).indices[rank]
         elif self.temperature == 0:
@@ -116,4 +124,6 @@ class Sampler:
         else:
             token = draw((logprobs / self.temperature).softmax(-1).cpu(), self._generator)
         token_id = int(token)
+        if self._recall is not None:
+            self._recall.append(token_id)
         return Sampled(token_id, float(logprobs[token_id]))
