@@ -222,7 +222,7 @@ def features(places: Places, support: NDArray[np.float32], entropy: float) -> ND
 
 def weights_of(weights: RecallWeights) -> NDArray[np.float64]:
     """The weights of `features`, in their order."""
-    return np.array([getattr(weights, name) for name in FEATURES])
+    return np.array([getattr(weights, name) for name in FEATURES], np.float64)
 
 
 def _parts(ids: Ids, special: SpecialIds) -> tuple[Ids, Ids]:
