@@ -5,8 +5,10 @@ BIN := .venv/bin
 PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
+# For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
+HOLES ?=
 
-.PHONY: run test lint format train eval bench-typing bench-engine bench-door clean
+.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -34,8 +36,8 @@ bench-engine: .venv/installed
 bench-door: .venv/installed
 	$(BIN)/python -m tests.bench.door $(ARGS)
 
-train eval: .venv/installed
-	$(BIN)/python -m engine.training $@ $(ARGS)
+train fit eval: .venv/installed
+	$(BIN)/python -m engine.training $@ $(if $(HOLES),--holes $(HOLES)) $(ARGS)
 
 clean:
 	rm -rf .venv build dist
