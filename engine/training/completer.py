@@ -70,9 +70,7 @@ class Completer:
         """What stands between, given both sides."""
         words = encode_all(prefix, self._tokenizer)
         before, healed = take_back(words) if order is Order.SPM else (words.ids, ())  # in PSM the cursor is marked
-        prefix_ids, suffix_ids = fit(
-            before, self._tokenizer.encode(suffix), limits.n_context - limits.n_new - MAX_HEALED_TOKENS
-        )
+        prefix_ids, suffix_ids = fit(before, self._tokenizer.encode(suffix), self._limits.n_context - self._limits.n_room)
         prompt = build_prompt(prefix_ids, suffix_ids, order, self._tokenizer.special).ids
         recall = self._recalled(tuple(prefix_ids), tuple(suffix_ids)) if with_recall else None
         return self._answer(prompt, recall, Healing(healed, self._tokenizer))
