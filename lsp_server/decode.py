@@ -93,7 +93,8 @@ class Decode:
     def completions(self) -> tuple[Completion, ...]:
         """What is written, best first."""
         written = zip(self.what.ids, self._texts, self._logprobs, strict=True)
-        completions = [Completion(each_id, self.what.prompt, text, logprobs) for each_id, text, logprobs in written]
+        is_cut = self.counters.finish is Finish.DEADLINE
+        completions = [Completion(each_id, self.what.prompt, text, logprobs, is_cut) for each_id, text, logprobs in written]
         return tuple(sorted(completions, key=lambda each: -each.mean_logprob))
 
     async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:

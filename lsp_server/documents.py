@@ -25,14 +25,9 @@ class Document:
     text: Text
     private: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One request: a place in one version of a document."""
-
-    document: Document
-    offset: int
-    invoked: bool = False
+    def after(self, change: Change) -> Document:
+        """Gives the document as an edit would leave it; nothing is kept of a private one."""
+        return self if self.private else replace(self, text=_apply(self.text, change))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +37,15 @@ class Change:
     text: str
     start: Position | None = None
     end: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request: a place in one version of a document."""
+
+    document: Document
+    offset: int
+    invoked: bool = False
 
 
 class DocumentStore:
@@ -80,10 +84,9 @@ class DocumentStore:
             _log.warning(
                 "document %s went from version %d to %d: its changes are applied all the same", uri, old.version, version
             )
-        text = old.text
-        for change in changes if not old.private else ():
-            text = _apply(text, change)
-        document = replace(old, version=version, text=text)
+        document = replace(old, version=version)
+        for change in changes:
+            document = document.after(change)
         self._documents[uri] = document
         return document
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.api import Counters, Engine, EngineClosed, Finish, Status
 from lsp_server.backend import Backend
+from lsp_server.debounce import Rhythm
 from lsp_server.decode import Behind, Decode, Origin, Task
 from lsp_server.documents import Document, Query
 from lsp_server.judgement import block_end, filtered, mode_at, next_line_end
@@ -38,8 +39,10 @@ class Scheduler:
 
     def __init__(self, open_one: Callable[[], Engine], tracer: Tracer, end_process: tuple[str, ...] = ()) -> None:
         self.last: Counters | None = None  # of the newest answer
+        self.client_waits = False  # for the typing to rest, before it asks
         self._backend = Backend(open_one, end_process)
         self._tracer = tracer
+        self._rhythm = Rhythm()
         self._suggestions = Suggestions()
         self._turns: dict[str, asyncio.Task[tuple[Suggestion, ...]]] = {}
         self._live: dict[str, Decode] = {}
@@ -86,6 +89,7 @@ class Scheduler:
 
     def edited(self, document: Document) -> None:
         """Ends the document's turn, for no answer outlives its version, and its decode if the edit disagrees with it."""
+        self._rhythm.key(asyncio.get_running_loop().time())
         self._end_turn(document.uri)
         behind = self._behind.get(document.uri)
         if behind and not behind.agrees_with_edit(document.text):
@@ -200,9 +204,18 @@ class Scheduler:
             await live.finish(deadline + _GRACE_S)
             if live.after(task.prompt):
                 return live
+        if not task.origin.query.invoked:
+            await asyncio.sleep(self._wait_s(settings))
+        started = asyncio.get_running_loop().time()
         fresh = self._start_decode(task, settings, deadline)
         await fresh.finish(deadline + _GRACE_S)
+        self._rhythm.answer(asyncio.get_running_loop().time() - started)
         return fresh
+
+    def _wait_s(self, settings: Settings) -> float:
+        if settings.debounce_ms is not None:
+            return settings.debounce_ms / 1000
+        return 0.0 if self.client_waits else self._rhythm.wait_s
 
     def _start_decode(self, task: Task, settings: Settings, deadline: float) -> Decode:
         uri = task.origin.query.document.uri

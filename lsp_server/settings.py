@@ -31,6 +31,17 @@ class Settings:
     deadline_ms: int = _setting(1000, "after which an answer is what there is by then", unit="ms", range=(20, 60_000))
     max_tokens: int = _setting(64, "longest suggestion", unit="tokens", range=(1, 512))
     max_chars: int = _setting(400, "longest suggestion", unit="characters", range=(1, 10_000))
+    debounce_ms: int | None = _setting(
+        None,
+        "wait for the typing to rest before the model is asked; none: by your rhythm, where the editor does not wait itself",
+        unit="ms",
+        range=(0, 5000),
+    )
+    completion_fallback: str = _setting(
+        "auto",
+        "whether suggestions come in the completion menu; auto: where the editor has no ghost text",
+        choices=("auto", "off", "on"),
+    )
     comments: str = _setting("on", "whether comments are completed", choices=("off", "on-demand", "on"))
     strings: str = _setting("on", "whether strings are completed", choices=("off", "on-demand", "on"))
     alternatives: int = _setting(3, "how many suggestions are offered where one is asked for by hand", range=(1, 8))
