@@ -40,6 +40,8 @@ def main() -> None:
         sys.exit(_complete(args, more))
     if more:
         parser.error(f"unknown arguments: {' '.join(more)}")
+    if args.command == "why":
+        sys.exit(_why(args.place))
     sys.exit(_serve(vars(args)) if args.command == "serve" else _print_schema())
 
 
@@ -59,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     complete = commands.add_parser("complete", help="show the suggestion at a place; takes the options of serve too")
     complete.add_argument("place", metavar="FILE:LINE:COL")
     complete.add_argument("--svg", type=Path, help="also draw it into this file")
+    why = commands.add_parser("why", help="tell why nothing is suggested in a file, or at a place in it")
+    why.add_argument("place", metavar="FILE[:LINE:COL]")
     commands.add_parser("schema", help="print the JSON schema of all settings")
     for name, (about, _) in _ENGINE_COMMANDS.items():
         commands.add_parser(name, help=about)
@@ -82,6 +86,13 @@ def _serve(options: dict[str, Any]) -> int:
     tracer = Tracer(options["log_text"])
     server = MidfillServer(checked.settings, version=version("midfill"), tracer=tracer, problems=checked.problems)
     return server.serve()
+
+
+def _why(place: str) -> int:
+    from lsp_server.why import why
+
+    sys.stdout.writelines(f"{line}\n" for line in why(place, _user_settings({}).settings))
+    return 0
 
 
 def _print_schema() -> int:

@@ -84,6 +84,7 @@ class Decode:
         self.counters = Counters(finish=Finish.CANCELLED)  # until the engine says better
         self._texts = [""] * len(task.ids)
         self._logprobs: list[tuple[float, ...]] = [()] * len(task.ids)
+        self._ends: list[tuple[int, ...]] = [()] * len(task.ids)  # of the tokens, as offsets in the text
         self._ended = [False] * len(task.ids)
         self._typed = ""  # since the origin, by the user; what was written may not disagree with it
         self._closers_pass = False  # the editor may have typed some of it
@@ -92,8 +93,8 @@ class Decode:
     @property
     def completions(self) -> tuple[Completion, ...]:
         """What is written, best first."""
-        written = zip(self.what.ids, self._texts, self._logprobs, strict=True)
-        completions = [Completion(each_id, self.what.prompt, text, logprobs) for each_id, text, logprobs in written]
+        written = zip(self.what.ids, self._texts, self._logprobs, self._ends, strict=True)
+        completions = [Completion(each_id, self.what.prompt, text, logprobs, ends) for each_id, text, logprobs, ends in written]
         return tuple(sorted(completions, key=lambda each: -each.mean_logprob))
 
     async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:
@@ -115,6 +116,7 @@ class Decode:
             return
         text = self._texts[chunk.choice] = self._texts[chunk.choice] + chunk.text
         self._logprobs[chunk.choice] += chunk.logprobs
+        self._ends[chunk.choice] += (len(text),) * len(chunk.logprobs)  # nearly: a chunk is one token but where drafts are
         if self.what.end and (end := self.what.end(text)) is not None:
             self._texts[chunk.choice] = text[:end]
             self._ended[chunk.choice] = True

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from lsp_server.judgement import why_off
+from lsp_server.verdict import Reason, Verdict
+
 if TYPE_CHECKING:
     from lsp_server.server import MidfillServer
 
@@ -36,6 +39,18 @@ async def status(ls: MidfillServer, params: Any) -> dict[str, Any]:
     return about | {"last": ls.scheduler.last and asdict(ls.scheduler.last)}
 
 
+def why(ls: MidfillServer, params: Any) -> dict[str, Any]:
+    """Tells the last decision at a document: why there was a suggestion or none."""
+    about = params.get("textDocument") if isinstance(params, dict) else None
+    uri = about.get("uri") if isinstance(about, dict) else None
+    document = ls.documents.get(uri) if isinstance(uri, str) else None
+    if document is None:
+        verdict = Verdict(Reason.NOT_OPEN)
+    else:
+        verdict = why_off(document, ls.settings) or ls.scheduler.why(document.uri) or Verdict(Reason.NOT_ASKED)
+    return {"reason": str(verdict.reason), "detail": verdict.detail, "about": verdict.about}
+
+
 def _id_in(params: Any) -> str | None:
     suggestion_id = params.get("id") if isinstance(params, dict) else None
     if isinstance(suggestion_id, str):
@@ -47,4 +62,5 @@ def _id_in(params: Any) -> str | None:
 METHODS: dict[str, Callable[..., Any]] = {
     "midfill/didDismiss": did_dismiss,
     "midfill/status": status,
+    "midfill/why": why,
 }

@@ -16,20 +16,21 @@ from typing import Any
 from engine.api import Counters, Engine, EngineClosed, Finish, Status
 from lsp_server.backend import Backend
 from lsp_server.decode import Behind, Decode, Origin, Task
-from lsp_server.documents import Document, Query
-from lsp_server.judgement import block_end, filtered, mode_at, next_line_end
-from lsp_server.place import Place
+from lsp_server.documents import Document, Edit, Query
+from lsp_server.judgement import Judged, block_end, judge, mode_at, next_line_end, place_at, thresholds, why_off, why_silent
 from lsp_server.prompt import cut
 from lsp_server.settings import Settings
 from lsp_server.suggestions import Completion, Suggestion, Suggestions
 from lsp_server.tracing import Tracer
 from lsp_server.trigger import Mode
+from lsp_server.verdict import Reason, Verdict
 
 _log = logging.getLogger(__name__)
 
 _GRACE_S = 0.05  # past the engine's own deadline, so that its answer, with its counts, comes first
 _REST_S = 0.15  # without a key, after which it pays to go on behind a suggestion
 _BEHIND_S = 10.0  # for that
+_FAILED = {Finish.DEADLINE: Reason.DEADLINE, Finish.ERROR: Reason.ENGINE_FAILED}
 _LOAD_PATIENCE_S = 300.0  # of a prefetch, for an engine that is still loading
 
 
@@ -45,6 +46,7 @@ class Scheduler:
         self._live: dict[str, Decode] = {}
         self._behind: dict[str, Behind] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._verdicts: dict[str, Verdict] = {}
 
     def start(self) -> str | None:
         """Opens the engine; gives the reason where it can't be opened."""
@@ -71,7 +73,8 @@ class Scheduler:
             if is_newest:
                 del self._turns[uri]
         if turn.cancelled() or not is_newest:
-            self._tracer.silent(query.document.version, "superseded")
+            self._tracer.silent(query.document.version, Reason.SUPERSEDED)
+            self._verdicts.setdefault(uri, Verdict(Reason.SUPERSEDED))
             return ()
         return turn.result()
 
@@ -84,9 +87,10 @@ class Scheduler:
         if settings.prefetch and settings.enabled and document.text.n_chars:
             self._spawn(self._prefetch_first_window(document))
 
-    def edited(self, document: Document) -> None:
+    def edited(self, document: Document, edit: Edit | None = None) -> None:
         """Ends the document's turn, for no answer outlives its version, and its decode if the edit disagrees with it."""
         self._end_turn(document.uri)
+        self._suggestions.edited(document.uri, edit)
         behind = self._behind.get(document.uri)
         if behind and not behind.agrees_with_edit(document.text):
             self._stop_behind(document.uri)
@@ -112,7 +116,12 @@ class Scheduler:
         self._stop_decode(uri)
         self._behind.pop(uri, None)
         self._suggestions.forget(uri)
+        self._verdicts.pop(uri, None)
         self._spawn(self._backend.forget(uri))
+
+    def why(self, uri: str) -> Verdict | None:
+        """Gives the last decision at a document."""
+        return self._verdicts.get(uri)
 
     async def status(self) -> Status:
         """Tells what the engine is and does."""
@@ -129,37 +138,47 @@ class Scheduler:
     async def _answer(self, query: Query, settings: Settings) -> tuple[Suggestion, ...]:
         """The way of one keystroke, top to bottom."""
         document = query.document
-        if document.private or not settings.enabled:
-            return self._silent(query, "private" if document.private else "disabled")
-        deadline = asyncio.get_running_loop().time() + settings.deadline_ms / 1000
+        if off := why_off(document, settings):
+            return self._silent(query, off)
+        started = asyncio.get_running_loop().time()
+        deadline = started + settings.deadline_ms / 1000
         try:
             async with asyncio.timeout_at(deadline):
                 prompt = cut(document.text, query.offset, await self._backend.max_chars())
         except TimeoutError:
-            return self._silent(query, "loading")
+            return self._silent(query, Verdict(Reason.LOADING))
         except EngineClosed as error:
-            return self._silent(query, f"engine_down: {error}")
+            return self._silent(query, Verdict(Reason.ENGINE_DOWN, str(error)))
 
         if shown := self._suggestions.shown(document.uri, prompt, invoked=query.invoked):
-            return self._serve(query, shown, Counters(finish=Finish.SHOWN), settings)
-        place = Place.at(document.language, prompt.prefix, prompt.closers + prompt.suffix)
+            return self._serve(query, Judged(shown), Counters(finish=Finish.SHOWN), settings)
+        place, held_to = place_at(query), thresholds(self._backend.gate, query, settings)
+        show_s = started + settings.show_after_ms / 1000 * (not query.invoked)
         recalled = self._suggestions.recall(document.uri, prompt, invoked=query.invoked)
         if recalled is not None:
-            return self._serve(query, filtered(recalled, place, settings), Counters(finish=Finish.SHOWN), settings)
-        mode = mode_at(place, query, settings)
-        if mode is Mode.NONE:
+            judged = judge(recalled, place, held_to, settings)
+            await _sleep_until(show_s)
+            return self._serve(query, judged, Counters(finish=Finish.SHOWN), settings)
+        if silent := why_silent(place, query, settings):
             self._stop_decode(document.uri)
-            return self._silent(query, "no place for a suggestion")
+            return self._silent(query, silent)
+        mode = mode_at(place, query, settings)
         end = partial(block_end, place=place) if mode is Mode.BLOCK else None
         ids = [self._suggestions.new_id() for _ in range(settings.alternatives if query.invoked else 1)]
         task = Task(origin=Origin(query, prompt), prompt=prompt, ids=tuple(ids), end=end)
         decode = await self._decode(task, settings, deadline)
-        return self._serve(query, filtered(decode.after(prompt), place, settings), decode.counters, settings)
+        judged = judge(decode.after(prompt), place, held_to, settings)
+        if judged.verdict.reason is Reason.NOTHING_WRITTEN and decode.counters.finish in _FAILED:
+            judged = Judged(verdict=Verdict(_FAILED[decode.counters.finish]))
+        await _sleep_until(show_s)
+        return self._serve(query, judged, decode.counters, settings)
 
-    def _serve(
-        self, query: Query, choices: tuple[Completion, ...], counters: Counters, settings: Settings
-    ) -> tuple[Suggestion, ...]:
-        """Shows the choices and notes what they cost."""
+    def _serve(self, query: Query, judged: Judged, counters: Counters, settings: Settings) -> tuple[Suggestion, ...]:
+        """Shows the choices that are wanted and notes what they cost."""
+        choices, verdict = judged.choices, judged.verdict
+        if choices and not query.invoked and (unwanted := self._suggestions.why_unwanted(query, choices[0])):
+            choices, verdict = (), Verdict(unwanted)
+        self._verdicts[query.document.uri] = verdict
         self.last = counters
         self._tracer.answered(query.document.version, counters, choices[0].text if choices else "")
         suggestions = self._show(query, choices)
@@ -175,9 +194,10 @@ class Scheduler:
             self._stop_behind(uri)
         return self._suggestions.serve(query, choices)
 
-    def _silent(self, query: Query, reason: str) -> tuple[Suggestion, ...]:
+    def _silent(self, query: Query, verdict: Verdict) -> tuple[Suggestion, ...]:
         self._show(query, ())
-        self._tracer.silent(query.document.version, reason)
+        self._verdicts[query.document.uri] = verdict
+        self._tracer.silent(query.document.version, str(verdict))
         return ()
 
     async def _decode(self, task: Task, settings: Settings, deadline: float) -> Decode:
@@ -231,7 +251,7 @@ class Scheduler:
         prompt = cut(accepted.document.text, accepted.offset, await self._backend.max_chars())
         if self._suggestions.recall(uri, prompt, invoked=False) is not None:
             return
-        place = Place.at(query.document.language, prompt.prefix, prompt.closers + prompt.suffix)
+        place = place_at(accepted)
         mode = mode_at(place, accepted, settings)
         if mode is not Mode.NONE:
             end = partial(block_end, place=place) if mode is Mode.BLOCK else next_line_end
@@ -262,3 +282,7 @@ class Scheduler:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(ended)
+
+
+async def _sleep_until(moment: float) -> None:
+    await asyncio.sleep(max(0.0, moment - asyncio.get_running_loop().time()))

@@ -15,7 +15,7 @@ from pygls.lsp.server import LanguageServer
 from lsp_server import extensions, protocol
 from lsp_server.backend import open_from
 from lsp_server.documents import DocumentStore, Query
-from lsp_server.privacy import is_refused
+from lsp_server.privacy import refusal, refusal_by_text
 from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings, apply
 from lsp_server.stdio import Writer, read_messages, wait_for_death
@@ -36,7 +36,7 @@ class MidfillServer(LanguageServer):
         self.settings = self.base_settings = settings
         self.watching: asyncio.Future[None] | None = None  # held, for a task that nothing holds may be collected
         self.problems = problems  # of the user's own settings, found before there was an editor to tell
-        self.documents = DocumentStore(is_refused)
+        self.documents = DocumentStore(self._is_private)
         self.scheduler = Scheduler(lambda: open_from(settings), tracer)
         self.protocol.on_unreadable_change = self.lose
         for method, handler, options in _FEATURES:
@@ -88,7 +88,12 @@ class MidfillServer(LanguageServer):
         """Takes settings from the editor, over those that were there at the start."""
         checked = apply(self.base_settings, values, by_user=False)
         self.settings = checked.settings
+        for uri in self.documents.rejudge():
+            self.scheduler.closed(uri)
         self.report_problems(source, checked.problems)
+
+    def _is_private(self, uri: str, language: str, text: str) -> bool:
+        return bool(refusal(uri, self.settings.private_globs) or refusal_by_text(uri, language, text))
 
     def report_problems(self, source: str, problems: tuple[str, ...]) -> None:
         """Tells the user all that is wrong with some settings, in one message."""
@@ -148,9 +153,13 @@ def _open(ls: MidfillServer, params: types.DidOpenTextDocumentParams) -> None:
 
 def _change(ls: MidfillServer, params: types.DidChangeTextDocumentParams) -> None:
     changed = params.text_document
-    document = ls.documents.change(changed.uri, version=changed.version, changes=protocol.changes_from(params))
-    if document:
-        ls.scheduler.edited(document)
+    changes, old = protocol.changes_from(params), ls.documents.get(changed.uri)
+    edit = ls.documents.edit_in(changed.uri, changes)
+    document = ls.documents.change(changed.uri, version=changed.version, changes=changes)
+    if document and document.private and old and not old.private:
+        ls.scheduler.closed(document.uri)
+    elif document:
+        ls.scheduler.edited(document, edit)
 
 
 def _close(ls: MidfillServer, params: types.DidCloseTextDocumentParams) -> None:

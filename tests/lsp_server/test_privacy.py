@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lsp_server.privacy import IGNORE_FILE, is_refused
+from lsp_server.privacy import IGNORE_FILE, refusal
 
 REFUSED = [
     "file:///p/.env",
@@ -58,12 +58,12 @@ ALLOWED = [
 
 @pytest.mark.parametrize("uri", REFUSED)
 def test_files_that_hold_secrets_are_refused(uri) -> None:
-    assert is_refused(uri)
+    assert refusal(uri)
 
 
 @pytest.mark.parametrize("uri", ALLOWED)
 def test_code_is_not_refused(uri) -> None:
-    assert not is_refused(uri)
+    assert not refusal(uri)
 
 
 def test_a_symbolic_link_is_judged_by_both_its_ends(tmp_path) -> None:
@@ -72,14 +72,14 @@ def test_a_symbolic_link_is_judged_by_both_its_ends(tmp_path) -> None:
     (tmp_path / "link.py").symlink_to(tmp_path / ".env")
     (tmp_path / "linked.env").symlink_to(tmp_path / "plain.py")
     (tmp_path / "loop.py").symlink_to(tmp_path / "loop.py")
-    assert is_refused((tmp_path / "link.py").as_uri())
-    assert is_refused(tmp_path.as_uri() + "/linked.env")
-    assert not is_refused(tmp_path.as_uri() + "/loop.py")
+    assert refusal((tmp_path / "link.py").as_uri())
+    assert refusal(tmp_path.as_uri() + "/linked.env")
+    assert not refusal(tmp_path.as_uri() + "/loop.py")
 
 
 def ignoring(folder: Path, patterns: str, path: str) -> bool:
     (folder / IGNORE_FILE).write_text(patterns)
-    return is_refused((folder / path).as_uri())
+    return refusal((folder / path).as_uri()) is not None
 
 
 @pytest.mark.parametrize(
