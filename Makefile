@@ -6,7 +6,7 @@ PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
 
-.PHONY: run test lint format train eval bench-typing bench-door clean
+.PHONY: run test lint format train eval bench-typing bench-engine bench-door clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -27,6 +27,9 @@ format: .venv/installed
 TRACE ?= ../shared/data/rustcode.json.gz
 bench-typing: .venv/installed
 	$(BIN)/python -m tests.bench.typing $(TRACE) $(ARGS)
+
+bench-engine: .venv/installed
+	$(BIN)/python -m tests.bench.engine $(ARGS)
 
 bench-door: .venv/installed
 	$(BIN)/python -m tests.bench.door $(ARGS)

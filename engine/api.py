@@ -232,6 +232,7 @@ class EngineOptions:
     attention: str = "auto"
     n_threads: int | None = None  # None: one per physical core
     budget_bytes: int | None = None  # of caches; None: from free memory
+    background_tokens_per_min: int | None = None  # prefilled while nobody waits; None: as many as are useful
     idle_exit_s: float = 1800.0
     script: str | None = None
 

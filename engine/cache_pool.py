@@ -25,7 +25,7 @@ class CachedPrompt:
     def __init__(self, kv: KVCache) -> None:
         self.kv = kv
         self.ids: Ids = ()
-        self.logits: Tensor | None = None  # after the last id; (V,)
+        self._logits: dict[int, Tensor] = {}  # by the number of ids before them; (V,)
 
     def n_matching(self, ids: Ids) -> int:
         """How many of the ids, from the first on, are cached."""
@@ -34,25 +34,33 @@ class CachedPrompt:
     def n_reusable(self, ids: Ids) -> int:
         """How many of them an answer need not compute: the last one too, if the logits after it were kept."""
         n = self.n_matching(ids)
-        return n - 1 if n == len(ids) and (n < len(self.ids) or self.logits is None) else n
+        return n - 1 if n == len(ids) and n not in self._logits else n
+
+    def logits_after(self, length: int) -> Tensor:
+        """What comes after the first `length` tokens, where it was kept. Shapes: result (V,)."""
+        return self._logits[length]
 
     def truncate(self, length: int) -> None:
         """Keeps the first `length` tokens only."""
         if length < len(self.ids):
             self.kv.truncate(length)
             self.ids = self.ids[:length]
-            self.logits = None
+            self._logits = {n: logits for n, logits in self._logits.items() if n <= length}
 
-    def append(self, ids: Ids, logits: Tensor) -> None:
-        """Notes the ids whose rows a finished forward pass has committed, and the logits after the last of them."""
+    def append(self, ids: Ids) -> None:
+        """Notes the ids whose rows a finished forward pass has committed."""
         self.ids += ids
-        self.logits = logits
         assert len(self.ids) == self.kv.length
+
+    def keep_logits(self, logits: Tensor) -> None:
+        """Keeps what comes after the last token, in place of what was kept before."""
+        self._logits = {len(self.ids): logits}
 
     def branch(self, length: int) -> CachedPrompt:
         """The first `length` tokens as a prompt of their own."""
         other = CachedPrompt(self.kv.branch(length))
         other.ids = self.ids[:length]
+        other._logits = {n: logits for n, logits in self._logits.items() if n <= length}
         return other
 
 

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from engine.allowance import Allowance
 from engine.api import Chunk, Counters, Finish, Order, Window
 from engine.cache_pool import CachedPrompt, CachePool
 from engine.fim import FimPrompt, Ids
 from engine.heads import GPTBigCodeForCausalLM
+from engine.healing import Healing
 from engine.jobs import Interrupted, Job
 from engine.planner import Planner
 from engine.sampler import Sampled, Sampler
@@ -67,8 +69,11 @@ class Rate:
 class Decoder:
     """Answers requests with one model, over one pool of caches; one job at a time."""
 
-    def __init__(self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool) -> None:
+    def __init__(
+        self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool, *, background: Allowance | None = None
+    ) -> None:
         self._model = model
+        self._background = background or Allowance(None)
         self._tokenizer = tokenizer
         self.pool = pool
         n_affordable = pool.budget_bytes // model.transformer.new_cache().shape.bytes_per_token
@@ -88,10 +93,10 @@ class Decoder:
             document.asked = prompt
             cached = self.pool.take(request.document, prompt.ids)
             tally.order, tally.prompt, tally.reused = prompt.order, len(prompt.ids), len(cached.ids)
-            logits = self._prefill(cached, prompt.ids, job, tally)
+            self._prefill(cached, prompt.ids, job, tally)
             for choice in range(request.n):
                 cached.truncate(len(prompt.ids))
-                tally.finish = yield from self._decode(cached, logits, choice, job, tally)
+                tally.finish = yield from self._decode(cached, prompt, choice, job, tally)
                 document.written = cached.ids[len(prompt.ids) :]
         except Interrupted as interrupted:
             tally.finish = interrupted.finish
@@ -113,32 +118,36 @@ class Decoder:
         """Drops what is kept for the document."""
         self.pool.forget(document)
 
-    def _prefill(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> Tensor:
-        """Computes what the cache lacks of the prompt; the logits after its last token. Shapes: result (V,)."""
-        n_missing = len(ids) - len(cached.ids)
-        self.pool.make_room(cached, n_missing + job.request.max_tokens)
-        cached.kv.reserve(n_missing + job.request.max_tokens)
+    def _prefill(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> None:
+        """Computes what the cache lacks of the prompt, whose last logits it then keeps."""
+        n_needed = len(ids) - len(cached.ids) + job.request.max_tokens
+        self.pool.make_room(cached, n_needed)
+        cached.kv.reserve(n_needed)
         while len(cached.ids) < len(ids):
             chunk = ids[len(cached.ids) : len(cached.ids) + CHUNK_TOKENS]
+            if job.is_background and not self._background.take(len(chunk)):
+                raise Interrupted(Finish.CANCELLED)
             started_s = time.monotonic()
-            self._forward(cached, chunk, job, tally)
+            logits = self._forward(cached, chunk, job, tally)
             self._rate.note(len(chunk), time.monotonic() - started_s)
             tally.prefilled += len(chunk)
-        assert cached.logits is not None
-        return cached.logits
+            cached.keep_logits(logits[-1])
 
     def _decode(
-        self, cached: CachedPrompt, logits: Tensor, choice: int, job: Job, tally: Tally
+        self, cached: CachedPrompt, prompt: FimPrompt, choice: int, job: Job, tally: Tally
     ) -> Generator[Chunk, None, Finish]:
-        """Streams one alternative, given the logits after the prompt; returns why it ended.
+        """Streams one alternative behind the cached prompt; returns why it ended.
 
         The first token of alternative k is the k-th likeliest, so that greedy alternatives differ from the start.
         """
         request, greedy = job.request, job.request.temperature == 0
         sampler = Sampler(self._tokenizer.n_vocab, request.temperature)
-        writer = Writer(request, self._tokenizer, choice)
-        lookup = PromptLookup(cached.ids, self.pool.related(request.document), request.max_tokens)
-        upcoming = iter([sampler(logits, rank=choice)])
+        healing = Healing(prompt.healed, self._tokenizer)
+        writer = Writer(request, self._tokenizer, choice, healing.n_bytes)
+        lookup = PromptLookup(cached.ids, self.pool.related(request.document), request.max_tokens + len(prompt.healed))
+        first = sampler(cached.logits_after(len(prompt.ids)), choice, healing.allowed())
+        healing.take(first.token_id)
+        upcoming = iter([first])
         while True:
             for sampled in upcoming:
                 chunk, finish = writer.feed(sampled)
@@ -148,9 +157,9 @@ class Decoder:
                 if finish is not None:
                     return finish
                 lookup.append(sampled.token_id)
-            draft = lookup.draft(writer.n_left - 1) if greedy else ()
+            draft = healing.draft() or (lookup.draft(writer.n_left - 1) if greedy else ())
             try:
-                verified = self._verify(cached, (sampled.token_id, *draft), sampler, job, tally)
+                verified = self._verify(cached, (sampled.token_id, *draft), sampler, healing, job, tally)
             except Interrupted:
                 if (chunk := writer.rest()) is not None:
                     yield chunk
@@ -158,16 +167,19 @@ class Decoder:
             lookup.learn(len(draft), len(verified) - 1)
             upcoming = iter(verified)
 
-    def _verify(self, cached: CachedPrompt, ids: Ids, sampler: Sampler, job: Job, tally: Tally) -> list[Sampled]:
+    def _verify(
+        self, cached: CachedPrompt, ids: Ids, sampler: Sampler, healing: Healing, job: Job, tally: Tally
+    ) -> list[Sampled]:
         """Runs the last token and the draft behind it in one pass; the tokens that plain decoding would have sampled.
 
         The cache then ends where the draft was wrong for the first time.
         """
         n_cached = len(cached.ids)
         logits = self._forward(cached, ids, job, tally, n_logits=len(ids))  # (T, V)
-        verified = [sampler(logits[0])]
-        while len(verified) < len(ids) and verified[-1].token_id == ids[len(verified)]:
-            verified.append(sampler(logits[len(verified)]))
+        verified: list[Sampled] = []
+        while not verified or (len(verified) < len(ids) and verified[-1].token_id == ids[len(verified)]):
+            verified.append(sampler(logits[len(verified)], among=healing.allowed()))
+            healing.take(verified[-1].token_id)
         cached.truncate(n_cached + len(verified))
         tally.decoded += len(verified)
         tally.drafted += len(ids) - 1
@@ -176,7 +188,7 @@ class Decoder:
         return verified
 
     def _forward(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally, n_logits: int = 1) -> Tensor:
-        """Runs the ids through the model behind the cached prompt, which then holds them and the logits after the last.
+        """Runs the ids through the model behind the cached prompt, which then holds them.
 
         Shapes: result (n_logits, V), after the last ids.
         """
@@ -194,6 +206,6 @@ class Decoder:
         except Interrupted:
             tally.wasted += len(ids) if n_layers else 0
             raise
+        cached.append(ids)
         rows_of_logits: Tensor = logits[0]
-        cached.append(ids, rows_of_logits[-1])
         return rows_of_logits

@@ -26,10 +26,11 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class FimPrompt:
-    """The ids of one prompt and the order in which they stand."""
+    """The ids of one prompt, the order in which they stand, and the word that was taken back from its end."""
 
     ids: Ids
     order: Order
+    healed: Ids = ()  # what is written begins with the text of these
 
 
 def max_chars(n_positions: int) -> int:

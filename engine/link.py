@@ -12,6 +12,8 @@ from engine.api import EngineClosed, Status
 from engine.rendezvous import package_version
 from engine.wire import AskStatus, Channel, Farewell, Hello, TellStatus, ToEngine, ToServer, WireError
 
+STATUS_TIMEOUT_S = 5.0  # its event loop may be held up for a second or two while it imports torch
+
 Replies = asyncio.Queue[ToServer | None]  # None: the connection is lost, nothing more will come
 
 
@@ -56,11 +58,15 @@ class Link:
     async def status(self) -> Status:
         """What the engine says of itself.
 
-        Raises: EngineClosed where the connection is lost before it has.
+        Raises: EngineClosed where the connection is lost before it has, or the process hangs.
         """
         with self.expect() as (message_id, replies):
             self.send(AskStatus(message_id))
-            reply = await replies.get()
+            try:
+                reply = await asyncio.wait_for(replies.get(), STATUS_TIMEOUT_S)
+            except TimeoutError:
+                message = f"the engine did not answer within {STATUS_TIMEOUT_S:.0f} s; `midfill engine stop` ends it"
+                raise EngineClosed(message) from None
         if not isinstance(reply, TellStatus):
             raise EngineClosed(self.reason)
         return reply.status

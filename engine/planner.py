@@ -11,10 +11,13 @@ one around the cursor that can, with a cache of its own.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.api import Order, Request, Window
 from engine.cache_pool import CachePool
 from engine.encoding import EncodedText, encode
-from engine.fim import N_SPECIAL, FimPrompt, build_prompt, fit
+from engine.fim import N_SPECIAL, FimPrompt, Ids, build_prompt, fit
+from engine.healing import MAX_HEALED_TOKENS
 from engine.tokenizer import Tokenizer
 
 PREFILL_SHARE = 0.5  # of the deadline; the rest is for decoding
@@ -31,7 +34,7 @@ class Planner:
 
     def plan(self, request: Request, tokens_per_ms: float, left_ms: float | None) -> tuple[FimPrompt, Window]:
         """The prompt for a request of which `left_ms` are left, None where it may take any time, and how much it holds."""
-        n_tokens = self._n_positions - request.max_tokens
+        n_tokens = self._n_tokens(request)
         full = self._cheapest(request, n_tokens)
         if left_ms is None:
             return full, Window.FULL
@@ -44,13 +47,17 @@ class Planner:
 
     def background_prompts(self, request: Request) -> list[FimPrompt]:
         """What to have cached while the cursor rests: the full prompt, and the beginning that a jump's prompt will share."""
-        n_tokens = self._n_positions - request.max_tokens
+        n_tokens = self._n_tokens(request)
         prompts = [self._cheapest(request, n_tokens)]
         if request.order is not Order.SPM:
             head = self._encoded(request.document, "head", request.prefix[: line_start(request.prefix)])
             fitted, _ = fit(head.ids, (), n_tokens)
             prompts.append(FimPrompt((self._tokenizer.special.fim_prefix, *fitted), Order.PSM))
         return prompts
+
+    def _n_tokens(self, request: Request) -> int:
+        """Positions for the prompt: what is left of them by what is written, anew or again."""
+        return self._n_positions - request.max_tokens - MAX_HEALED_TOKENS
 
     def _cheapest(self, request: Request, n_tokens: int) -> FimPrompt:
         """In the request's order, or in whichever has fewer uncached tokens, SPM where they are equal."""
@@ -74,24 +81,32 @@ class Planner:
         return [len(head) for head in heads if request.prefix.startswith(head)]
 
     def _spm(self, request: Request, n_tokens: int) -> FimPrompt:
-        prefix = self._encoded(request.document, "prefix", request.prefix)
+        prefix, healed = _take_back(self._encoded(request.document, "prefix", request.prefix))
         suffix = self._encoded(request.document, "suffix", request.suffix)
-        return build_prompt(*fit(prefix.ids, suffix.ids, n_tokens), Order.SPM, self._tokenizer.special)
+        prompt = build_prompt(*fit(prefix, suffix.ids, n_tokens), Order.SPM, self._tokenizer.special)
+        return replace(prompt, healed=healed)
 
     def _psm(self, request: Request, split: int, n_tokens: int) -> FimPrompt:
         """With the prefix's text from `split` on as the beginning of the middle."""
         head = self._encoded(request.document, "head", request.prefix[:split])
-        rest = self._encoded(request.document, "rest", request.prefix[split:])
+        rest, healed = _take_back(self._encoded(request.document, "rest", request.prefix[split:]))
         suffix = self._encoded(request.document, "suffix", request.suffix)
-        prefix_ids, suffix_ids = fit(head.ids + rest.ids, suffix.ids, n_tokens)
-        n_head = max(len(prefix_ids) - len(rest.ids), 0)
+        prefix_ids, suffix_ids = fit(head.ids + rest, suffix.ids, n_tokens)
+        n_head = max(len(prefix_ids) - len(rest), 0)
         prompt = build_prompt(prefix_ids[:n_head], suffix_ids, Order.PSM, self._tokenizer.special)
-        return FimPrompt((*prompt.ids, *prefix_ids[n_head:]), Order.PSM)
+        return FimPrompt((*prompt.ids, *prefix_ids[n_head:]), Order.PSM, healed)
 
     def _encoded(self, document: str, part: str, text: str) -> EncodedText:
         encoded = self._pool.document(document).encoded
         encoded[part] = encode(text, self._tokenizer, encoded.get(part))
         return encoded[part]
+
+
+def _take_back(text: EncodedText) -> tuple[Ids, Ids]:
+    """The ids before a text's last word, and that word's, which the model is to write again."""
+    n_before = text.token_starts[-1] if text.token_starts else 0
+    healed = text.ids[n_before:]
+    return (text.ids[:n_before], healed) if len(healed) <= MAX_HEALED_TOKENS else (text.ids, ())
 
 
 def line_start(prefix: str) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.allowance import Allowance
 from engine.api import EngineError, EngineOptions, Request
 from engine.attention import choose_attention
 from engine.cache_pool import CachePool
@@ -87,7 +88,8 @@ def load(options: EngineOptions, progress: Progress) -> Runtime:
         progress=progress,
     )
     budget = options.budget_bytes or int(CACHE_SHARE * _free_bytes(placement.device))
-    decoder = Decoder(model, tokenizer, CachePool(model.transformer.new_cache, budget))
+    pool, background = CachePool(model.transformer.new_cache, budget), Allowance(options.background_tokens_per_min)
+    decoder = Decoder(model, tokenizer, pool, background=background)
     return Runtime(model, decoder, options.model, placement)
 
 

@@ -87,7 +87,7 @@ def draw(probs: Tensor, generator: torch.Generator | None) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A token and its log-probability under the unmodified distribution of the usable ids."""
+    """A token and its log-probability under the unmodified distribution of the ids that were allowed."""
 
     token_id: int
     logprob: float
@@ -103,17 +103,17 @@ class Sampler:
         if seed is not None:
             self._generator.manual_seed(seed)
 
-    def __call__(self, logits: Tensor, rank: int = 0) -> Sampled:
+    def __call__(self, logits: Tensor, rank: int = 0, among: Tensor | None = None) -> Sampled:
         """Picks from one row; `rank` 0 is the usual pick, k the k-th likeliest other token, whatever the temperature.
 
-        Shapes: logits (V,).
+        Shapes: logits (V,); among, the ids that are allowed, (N,), None for all.
         """
-        logprobs = logits[: self.n_vocab].float().log_softmax(-1)
+        logits = logits[: self.n_vocab].float()
+        logprobs = (logits if among is None else logits[among]).log_softmax(-1)
         if rank:
-            token = logprobs.topk(rank + 1).indices[rank]
+            picked = int(logprobs.topk(min(rank + 1, len(logprobs))).indices[-1])
         elif self.temperature == 0:
-            token = logprobs.argmax()
+            picked = int(logprobs.argmax())
         else:
-            token = draw((logprobs / self.temperature).softmax(-1).cpu(), self._generator)
-        token_id = int(token)
-        return Sampled(token_id, float(logprobs[token_id]))
+            picked = int(draw((logprobs / self.temperature).softmax(-1).cpu(), self._generator))
+        return Sampled(picked if among is None else int(among[picked]), float(logprobs[picked]))

@@ -14,9 +14,13 @@ MIN_REPEATED_CHARS = 3  # a shorter rest of a line repeats by chance
 
 
 class Writer:
-    """Turns the sampled tokens of one alternative into chunks of text until it is over."""
+    """Turns the sampled tokens of one alternative into chunks of text until it is over.
 
-    def __init__(self, request: Request, tokenizer: Tokenizer, choice: int) -> None:
+    The first `n_healed` bytes stand before the cursor already: they are no text of the answer, nor are tokens that are
+    nothing else counted.
+    """
+
+    def __init__(self, request: Request, tokenizer: Tokenizer, choice: int, n_healed: int = 0) -> None:
         self._max_tokens = request.max_tokens
         self._tokenizer = tokenizer
         self._choice = choice
@@ -24,6 +28,7 @@ class Writer:
         self._text = TextStream()
         self._logprobs: list[float] = []  # of the tokens whose text is still held back
         self._n_tokens = 0
+        self._n_healed = n_healed  # bytes still to come
 
     @property
     def n_left(self) -> int:
@@ -35,7 +40,8 @@ class Writer:
         token = self._tokenizer.token_bytes(sampled.token_id)
         if not token:  # end of text; the other special tokens end it too, for they stand for no text
             return self.rest(), Finish.END_OF_TEXT
-        self._n_tokens += 1
+        self._n_healed, token = max(self._n_healed - len(token), 0), token[self._n_healed :]
+        self._n_tokens += bool(token)
         self._logprobs.append(sampled.logprob)
         text, finish = self._stop.feed(self._text.feed(token))
         if finish is None and self._n_tokens == self._max_tokens:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import codecs
 import json
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
@@ -77,6 +79,19 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for; none for special and padding ids."""
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
+
+    def ids_starting_with(self, text: bytes) -> list[int]:
+        """Ids of the tokens that begin with the text."""
+        tokens, ids = self._sorted
+        first = bisect_left(tokens, text)
+        past = bisect_left(tokens, True, lo=first, key=lambda token: not token.startswith(text))
+        return ids[first:past]
+
+    @cached_property
+    def _sorted(self) -> tuple[list[bytes], list[int]]:
+        """The tokens that stand for text, in the order of their bytes, and their ids."""
+        ids = sorted((idx for idx, token in enumerate(self._bytes) if token), key=self._bytes.__getitem__)
+        return [self._bytes[idx] for idx in ids], ids
 
     def decode(self, ids: list[int]) -> str:
         """Text of the ids; bytes that are no UTF-8 become U+FFFD."""

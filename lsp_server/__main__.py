@@ -9,12 +9,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from platformdirs import user_config_path
+from platformdirs import user_config_path, user_state_path
 
 from lsp_server.settings import Checked, Settings, SettingsError, apply, read_file
 
@@ -36,13 +37,13 @@ def main() -> None:
         os.execv(sys.executable, [sys.executable, "-m", "engine", *_ENGINE_COMMANDS[command][1], *rest])
     parser = _parser()
     args, more = parser.parse_known_args(argv)
-    if args.command == "complete":
-        sys.exit(_complete(args, more))
+    if args.command in _PASSING_ON:
+        sys.exit(_PASSING_ON[args.command](args, more))
     if more:
         parser.error(f"unknown arguments: {' '.join(more)}")
     if args.command == "why":
-        sys.exit(_why(args.place))
-    sys.exit(_serve(vars(args)) if args.command == "serve" else _print_schema())
+        sys.exit(_say(_why(args.place)))
+    sys.exit(_serve(vars(args)) if args.command == "serve" else _say(_PRINTING[args.command]()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,13 +58,20 @@ def _parser() -> argparse.ArgumentParser:
             serve.add_argument(option, dest=each.name, type=kind, default=None, help=each.metadata["about"])
     serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     serve.add_argument("--log-file", type=Path, help="where to log; stderr without it")
+    serve.add_argument("--record", type=Path, metavar="FILE", help="write the session into this file, text as its shape")
+    serve.add_argument("--record-text", action="store_true", help="let the text itself into that file")
     serve.add_argument("--log-text", action="store_true", help="let suggested text into the log")
     complete = commands.add_parser("complete", help="show the suggestion at a place; takes the options of serve too")
     complete.add_argument("place", metavar="FILE:LINE:COL")
     complete.add_argument("--svg", type=Path, help="also draw it into this file")
     why = commands.add_parser("why", help="tell why nothing is suggested in a file, or at a place in it")
     why.add_argument("place", metavar="FILE[:LINE:COL]")
+    replay = commands.add_parser("replay", help="run a recorded session again; takes the options of serve too")
+    replay.add_argument("file", type=Path)
+    replay.add_argument("--speed", type=float, default=1.0, help="of the recorded time; 0 does not wait at all")
     commands.add_parser("schema", help="print the JSON schema of all settings")
+    commands.add_parser("stats", help="print what suggestions were worth and what they cost, from this machine's counters")
+    commands.add_parser("doctor", help="print all that a bug report needs, without any source text")
     for name, (about, _) in _ENGINE_COMMANDS.items():
         commands.add_parser(name, help=about)
     return parser
@@ -78,28 +86,71 @@ class _Version(argparse.Action):
 
 def _serve(options: dict[str, Any]) -> int:
     from lsp_server.server import MidfillServer
+    from lsp_server.stats import Stats
     from lsp_server.tracing import Tracer, configure
 
     configure(options["log_level"], options["log_file"])
     known = {each.name for each in fields(Settings)}
     checked = _user_settings({name: value for name, value in options.items() if name in known and value is not None})
-    tracer = Tracer(options["log_text"])
+    tracer = Tracer(options["log_text"], Stats(_stats_file()))
     server = MidfillServer(checked.settings, version=version("midfill"), tracer=tracer, problems=checked.problems)
-    return server.serve()
+    if options["record"] is None:
+        return server.serve()
+    from lsp_server.recording import Recorder
+
+    with _private(options["record"]) as file:
+        server.recorder = Recorder(file, with_text=options["record_text"])
+        return server.serve()
 
 
-def _why(place: str) -> int:
+def _why(place: str) -> str:
     from lsp_server.why import why
 
-    sys.stdout.writelines(f"{line}\n" for line in why(place, _user_settings({}).settings))
+    return "\n".join(why(place, _user_settings({}).settings))
+
+
+def _private(path: Path) -> TextIO:
+    """Opens a file for writing that only its owner may read."""
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
+
+
+def _say(text: str) -> int:
+    sys.stdout.write(text + "\n")
     return 0
 
 
-def _print_schema() -> int:
+def _schema() -> str:
     from lsp_server.schema import schema
 
-    sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
-    return 0
+    return json.dumps(schema(), indent=2)
+
+
+def _stats() -> str:
+    from lsp_server.stats import Stats
+
+    return "\n".join(f"{name:24} {value}" for name, value in Stats(_stats_file()).rows())
+
+
+def _doctor() -> str:
+    from lsp_server.doctor import report
+
+    return report(_user_settings({}), user_config_path("midfill") / "midfill.toml", _stats_file().parent)
+
+
+def _stats_file() -> Path:
+    return user_state_path("midfill") / "stats.json"
+
+
+def _replay(args: argparse.Namespace, serve_args: list[str]) -> int:
+    import asyncio
+
+    from lsp_server.replay import replay
+
+    try:
+        return _say(asyncio.run(replay(args.file, serve_args, args.speed)))
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"midfill: {error}\n")
+        return 1
 
 
 def _complete(args: argparse.Namespace, serve_args: list[str]) -> int:
@@ -111,7 +162,7 @@ def _complete(args: argparse.Namespace, serve_args: list[str]) -> int:
 def _engine_settings() -> str:
     """What the user's file says about the engine, as `midfill engine start` takes it."""
     settings = _user_settings({}).settings
-    names = ("model", "device", "dtype", "attention", "n_threads", "idle_exit_s")
+    names = ("model", "device", "dtype", "attention", "n_threads", "idle_exit_s", "background_tokens_per_min")
     budget_bytes = None if settings.budget_mb is None else settings.budget_mb << 20
     return json.dumps({name: getattr(settings, name) for name in names} | {"budget_bytes": budget_bytes})
 
@@ -125,6 +176,10 @@ def _user_settings(options: dict[str, object]) -> Checked:
     checked = apply(from_file.settings, options, by_user=True)
     return Checked(checked.settings, from_file.problems + checked.problems)
 
+
+# Commands that print a page, and those that take the options of `serve` for a server of their own.
+_PRINTING: dict[str, Callable[[], str]] = {"schema": _schema, "stats": _stats, "doctor": _doctor}
+_PASSING_ON: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"complete": _complete, "replay": _replay}
 
 if __name__ == "__main__":
     main()

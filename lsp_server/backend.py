@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncGenerator, Callable
 
 from engine.api import (
@@ -29,8 +31,9 @@ _LOAD_POLL_S = 0.1
 class Backend:
     """Owns the engine; opened at `start`, for what that imports must not delay the reply to `initialize`."""
 
-    def __init__(self, open_one: Callable[[], Engine]) -> None:
+    def __init__(self, open_one: Callable[[], Engine], end_process: tuple[str, ...] = ()) -> None:
         self._open_one = open_one
+        self._end_process = end_process  # the command, where the engine is a process of its own
         self._opened: Engine | None = None
         self._max_chars = 0
         self.gate: Thresholds | None = None  # of the model, once it is known
@@ -88,6 +91,15 @@ class Backend:
     async def forget(self, uri: str) -> None:
         await self._engine.forget(uri)
 
+    async def restart(self) -> None:
+        """Lets go of the engine, ends its process where it has one, and opens it again."""
+        await self.aclose()
+        if self._end_process:
+            process = await asyncio.create_subprocess_exec(*self._end_process, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+            await process.wait()
+        self._max_chars = 0
+        self.start()
+
     async def aclose(self) -> None:
         if self._opened:
             await self._opened.aclose()
@@ -123,6 +135,11 @@ class _NoEngine:
         return
 
 
+def end_process_of(settings: Settings) -> tuple[str, ...]:
+    """Gives the command that ends the engine's process, where it has one: as `midfill engine stop`, and as slow to import."""
+    return (sys.executable, "-m", "engine", "stop") if settings.engine == EngineKind.RESIDENT else ()
+
+
 def open_from(settings: Settings) -> Engine:
     """Opens the engine that the user's settings ask for.
 
@@ -137,6 +154,7 @@ def open_from(settings: Settings) -> Engine:
             attention=settings.attention,
             n_threads=settings.n_threads,
             budget_bytes=None if settings.budget_mb is None else settings.budget_mb << 20,
+            background_tokens_per_min=settings.background_tokens_per_min,
             idle_exit_s=settings.idle_exit_s,
             script=settings.script,
         )

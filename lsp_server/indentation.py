@@ -34,7 +34,7 @@ def wanted_indent(place: Place) -> str | None:
     above = place.lines_above
     if not above:
         return None
-    return indent_of(above[-1]) + (_unit_of(place) if opens_block(above[-1], place.language) else "")
+    return indent_of(above[-1]) + (unit_of(place) if opens_block(above[-1], place.language) else "")
 
 
 def fit(text: str, place: Place) -> str:
@@ -117,7 +117,7 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
     opening = (place.head if not place.is_blank else "") + first
     deeper = next((len(indent_of(line)) for line in more if line.strip()), 0)
     following = next((line.strip() for line in more if line.strip()), "")
-    unit = len(_unit_of(place))
+    unit = len(unit_of(place))
     shift, step = 0, unit
     if (
         base
@@ -183,7 +183,8 @@ def _in_unit_kind(lines: list[str], place: Place) -> list[str]:
     return lines
 
 
-def _unit_of(place: Place) -> str:
+def unit_of(place: Place) -> str:
+    """Gives one level of the document's indentation, or its language's where it has none yet."""
     if place.unit:
         return place.unit
     return "\t" if place.language == "go" else " " * (4 if is_indented(place.language) else 2)

@@ -16,6 +16,7 @@ from lsp_server.text import Text
 
 # Editors type these by themselves; they are left out of the suffix and de-duplicated when a suggestion is served.
 _CLOSERS = re.compile(r"(?:[\s)\]}>\"'`:;,]|/>|\*/)*")
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 _MAX_CLOSERS_CHARS = 64  # also bounds the look into a giant line
 
 
@@ -55,6 +56,19 @@ def cut(text: Text, offset: int, max_chars: int) -> Prompt:
         text.slice(after, _right_edge(text, after, max_chars - n_prefix)),
         closers,
     )
+
+
+def after_enter(prompt: Prompt, unit: str) -> Prompt | None:
+    """Gives the prompt that Enter will make of this one between two brackets; None anywhere else.
+
+    Editors indent the new line by one `unit` and put the closer on a line of its own, at the head of the suffix.
+    """
+    closers = prompt.closers.strip()
+    if _BRACKETS.get(prompt.prefix[-1:], "none") != closers[:1]:
+        return None
+    line = prompt.prefix[prompt.prefix.rfind("\n") + 1 :]
+    margin = "\n" + line[: len(line) - len(line.lstrip(" \t"))]
+    return Prompt(prompt.prefix + margin + unit, margin + closers + prompt.suffix)
 
 
 def is_closers(text: str) -> bool:

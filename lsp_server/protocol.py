@@ -17,12 +17,14 @@ from cattrs import Converter, transform_error
 from lsprotocol import types
 from pygls.capabilities import ServerCapabilitiesBuilder
 from pygls.exceptions import JsonRpcException
+from pygls.progress import Progress
 from pygls.protocol import JsonRPCRequestMessage, LanguageServerProtocol, default_converter
 from pygls.protocol.json_rpc import JsonRPCNotification
 
 from lsp_server.documents import Change, Document
 from lsp_server.suggestions import Suggestion
 from lsp_server.text import Encoding, Position
+from lsp_server.tracing import request_id
 
 _log = logging.getLogger(__name__)
 
@@ -130,11 +132,44 @@ class MidfillProtocol(LanguageServerProtocol):
             self._refuse(message, ErrorCode.INVALID_REQUEST, f"{method} is a notification and takes no id")
             return
         self._initialized = True
+        request_id.set(_id(message))
         self.handle_message(structured)
 
     def _reply_error(self, msg_id: Any, code: ErrorCode, reason: str) -> None:
         _log.warning("answered request %r with error %d: %s", msg_id, code, reason)
         self._send_data({"jsonrpc": "2.0", "id": msg_id, "error": {"code": int(code), "message": reason}})
+
+
+class Loading:
+    """The model being loaded, as one of the editor's progress bars."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._token: str | None = None
+        self._is_begun = False
+        self._n_loaded = 0
+
+    def tell(self, status: dict[str, Any]) -> None:
+        """Begins, moves or ends the bar."""
+        is_loading = status["state"] in ("loading", "warming")
+        message = f"{status['state']} {status['model']}".strip()
+        percentage = None if status["progress"] is None else round(100 * status["progress"])
+        if is_loading and self._token is None:
+            self._n_loaded += 1
+            token = self._token = f"midfill-loading-{self._n_loaded}"
+            self._progress.create(token, lambda _: self._begin(token, message, percentage))
+        elif is_loading and self._is_begun:
+            self._progress.report(str(self._token), types.WorkDoneProgressReport(message=message, percentage=percentage))
+        elif not is_loading:
+            if self._is_begun:
+                self._progress.end(str(self._token), types.WorkDoneProgressEnd(message=status["state"]))
+            self._token, self._is_begun = None, False
+
+    def _begin(self, token: str, message: str, percentage: int | None) -> None:
+        """Shows the bar, once the editor has made it, unless loading has ended by then."""
+        if token == self._token:
+            self._is_begun = True
+            self._progress.begin(token, types.WorkDoneProgressBegin(title="midfill", message=message, percentage=percentage))
 
 
 def make_converter() -> Converter:

@@ -20,7 +20,7 @@ from lsp_server.documents import Document, Edit, Query
 from lsp_server.judgement import Judged, block_end, judge, mode_at, next_line_end, place_at, thresholds, why_off, why_silent
 from lsp_server.prompt import cut
 from lsp_server.settings import Settings
-from lsp_server.suggestions import Completion, Suggestion, Suggestions
+from lsp_server.suggestions import Completion, Served, Suggestion, Suggestions
 from lsp_server.tracing import Tracer
 from lsp_server.trigger import Mode
 from lsp_server.verdict import Reason, Verdict
@@ -37,9 +37,9 @@ _LOAD_PATIENCE_S = 300.0  # of a prefetch, for an engine that is still loading
 class Scheduler:
     """Owns the engine and everything that is running on it."""
 
-    def __init__(self, open_one: Callable[[], Engine], tracer: Tracer) -> None:
+    def __init__(self, open_one: Callable[[], Engine], tracer: Tracer, end_process: tuple[str, ...] = ()) -> None:
         self.last: Counters | None = None  # of the newest answer
-        self._backend = Backend(open_one)
+        self._backend = Backend(open_one, end_process)
         self._tracer = tracer
         self._suggestions = Suggestions()
         self._turns: dict[str, asyncio.Task[tuple[Suggestion, ...]]] = {}
@@ -126,6 +126,18 @@ class Scheduler:
     async def status(self) -> Status:
         """Tells what the engine is and does."""
         return await self._backend.status()
+
+    def find(self, suggestion_id: str) -> tuple[Served, Completion] | None:
+        """Gives a suggestion that was served, whole."""
+        return self._suggestions.find(suggestion_id)
+
+    async def restart(self) -> None:
+        """Gives the engine up for a fresh one; what was asked of it ends with nothing."""
+        for uri in [*self._turns, *self._live]:
+            self._end_turn(uri)
+            self._stop_decode(uri)
+        self._behind.clear()
+        await self._backend.restart()
 
     async def aclose(self) -> None:
         """Ends all work and lets go of the engine."""
@@ -224,6 +236,8 @@ class Scheduler:
         """Remembers what a decode wrote, also where nobody waited for its end; one that was stopped is no longer live."""
         if self._live.get(uri) is decode:
             del self._live[uri]
+            if decode.what.ahead_of:
+                self._tracer.stats.written_ahead(decode.counters)
             is_whole = decode.counters.finish not in (Finish.DEADLINE, Finish.CANCELLED, Finish.ERROR)
             self._suggestions.remember(uri, (each for each in decode.completions if each.text or is_whole))
 

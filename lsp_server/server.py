@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from lsprotocol import types
@@ -13,13 +15,15 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from lsp_server import extensions, protocol
-from lsp_server.backend import open_from
+from lsp_server.backend import end_process_of, open_from
 from lsp_server.documents import DocumentStore, Query
 from lsp_server.privacy import refusal, refusal_by_text
+from lsp_server.recording import Recorder
 from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings, apply
+from lsp_server.status import StatusWatch
 from lsp_server.stdio import Writer, read_messages, wait_for_death
-from lsp_server.tracing import Tracer
+from lsp_server.tracing import Tracer, request_id
 
 _log = logging.getLogger(__name__)
 
@@ -34,16 +38,20 @@ class MidfillServer(LanguageServer):
     def __init__(self, settings: Settings, *, version: str, tracer: Tracer, problems: tuple[str, ...] = ()) -> None:
         super().__init__("midfill", version, protocol_cls=protocol.MidfillProtocol, converter_factory=protocol.make_converter)
         self.settings = self.base_settings = settings
-        self.watching: asyncio.Future[None] | None = None  # held, for a task that nothing holds may be collected
+        self.watching: list[asyncio.Future[None]] = []  # held, for a task that nothing holds may be collected
         self.problems = problems  # of the user's own settings, found before there was an editor to tell
         self.documents = DocumentStore(self._is_private)
-        self.scheduler = Scheduler(lambda: open_from(settings), tracer)
+        self.scheduler = Scheduler(lambda: open_from(settings), tracer, end_process_of(settings))
+        self.stats = tracer.stats
+        self.watch = StatusWatch(self.status, self.tell_status)
+        self.loading: protocol.Loading | None = None
+        self.recorder: Recorder | None = None
         self.protocol.on_unreadable_change = self.lose
         for method, handler, options in _FEATURES:
             self.feature(method, options)(handler)
         for method, handler in extensions.METHODS.items():
             self.feature(method)(handler)
-        self.command(protocol.DID_ACCEPT)(extensions.did_accept)
+        self.command(protocol.DID_ACCEPT)(_did_accept)
 
     def serve(self) -> int:
         """Speaks over stdin and stdout until told to exit or left alone; gives the exit code."""
@@ -52,17 +60,26 @@ class MidfillServer(LanguageServer):
     async def _serve(self) -> int:
         self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.protocol.on_exit = self.stop
-        self.protocol.set_writer(Writer(sys.stdout.buffer, lambda: self.stop(1)))
+        self.protocol.set_writer(Writer(sys.stdout.buffer, lambda: self.stop(1), self.recorder.sent if self.recorder else None))
         reading = asyncio.create_task(self._read(sys.stdin.fileno()))
         await asyncio.wait((reading, self._exit_code), return_when=asyncio.FIRST_COMPLETED)
         if reading.done():
             reading.result()  # raises a fault of ours, which would otherwise leave a server that reads no more
         reading.cancel()
-        await self.scheduler.aclose()
+        await self.aclose()
         return await self._exit_code
+
+    async def aclose(self) -> None:
+        """Ends all that runs, and keeps what was counted."""
+        for task in self.watching:
+            task.cancel()
+        await self.scheduler.aclose()
+        self.stats.save()
 
     async def _read(self, stdin: int) -> None:
         async for body in read_messages(stdin):
+            if self.recorder:
+                self.recorder.received(body)
             self.protocol.receive(body)
             # One pass of the loop, so that a request's handler takes its snapshot before the next message changes it.
             await asyncio.sleep(0)
@@ -73,11 +90,24 @@ class MidfillServer(LanguageServer):
         if not self._exit_code.done():
             self._exit_code.set_result(code)
 
-    async def watch(self, client_pid: int) -> None:
+    async def watch_client(self, client_pid: int) -> None:
         """Ends the server when the editor died without closing its end of the pipe, which its children may hold open."""
         await wait_for_death(client_pid)
         _log.error("the client, process %d, is gone", client_pid)
         self.stop(1)
+
+    async def status(self) -> dict[str, Any]:
+        """Tells what the engine is and does, and what the last answer cost."""
+        status = asdict(await self.scheduler.status())
+        if not self.settings.enabled:
+            status["state"] = "disabled"
+        return status | {"last": self.scheduler.last and asdict(self.scheduler.last)}
+
+    def tell_status(self, status: dict[str, Any]) -> None:
+        """Sends the editor what it did not ask for: the status, and how far loading is."""
+        self.protocol.notify("midfill/didChangeStatus", status)
+        if self.loading:
+            self.loading.tell(status)
 
     def lose(self, uri: str) -> None:
         """Gives up a document that can't be followed any longer."""
@@ -91,6 +121,7 @@ class MidfillServer(LanguageServer):
         for uri in self.documents.rejudge():
             self.scheduler.closed(uri)
         self.report_problems(source, checked.problems)
+        self.watch.nudge()
 
     def _is_private(self, uri: str, language: str, text: str) -> bool:
         return bool(refusal(uri, self.settings.private_globs) or refusal_by_text(uri, language, text))
@@ -114,13 +145,17 @@ def _initialize(ls: MidfillServer, params: types.InitializeParams) -> None:
     ls.configure(params.initialization_options, source="initializationOptions")
     ls.base_settings = ls.settings
     if params.process_id is not None:
-        ls.watching = asyncio.ensure_future(ls.watch(params.process_id))
+        ls.watching.append(asyncio.ensure_future(ls.watch_client(params.process_id)))
 
 
 async def _initialized(ls: MidfillServer, params: types.InitializedParams) -> None:
     if reason := ls.scheduler.start():
         ls.tell(types.MessageType.Error, f"there will be no suggestions: {reason}")
     ls.report_problems("your settings", ls.problems)
+    window = ls.client_capabilities.window
+    if window and window.work_done_progress:
+        ls.loading = protocol.Loading(ls.work_done_progress)
+    ls.watching.append(asyncio.ensure_future(ls.watch.run()))
     await _pull_configuration(ls)
 
 
@@ -173,12 +208,22 @@ async def _inline_completion(ls: MidfillServer, params: types.InlineCompletionPa
         _log.warning("no suggestion for %s: the document is not open", params.text_document.uri)
         return protocol.to_list(None, ())
     offset = document.text.offset(protocol.position_from(params.position))
+    started_s = time.monotonic()
+    ls.watch.nudge()
     try:
         suggestions = await ls.scheduler.suggest(Query(document, offset, protocol.is_invoked(params)), ls.settings)
     except Exception:
-        _log.exception("a request failed")
+        _log.exception("request %r failed", request_id.get())
         suggestions = ()
+    if suggestions:
+        ls.stats.took((time.monotonic() - started_s) * 1000)
+        ls.stats.offered(suggestions[0].id, len(suggestions[0].text))
+    ls.watch.nudge()
     return protocol.to_list(document, suggestions)
+
+
+def _did_accept(ls: MidfillServer, *arguments: Any) -> None:
+    extensions.did_accept(ls, *arguments)  # from here, for pygls looks the annotations of a command up in its module
 
 
 _FEATURES: tuple[tuple[str, Callable[..., Any], Any], ...] = (

@@ -62,6 +62,13 @@ class Settings:
     budget_mb: int | None = _setting(
         None, "memory for caches; none: from free memory", unit="MB", range=(1, 1 << 20), user_only=True
     )
+    background_tokens_per_min: int | None = _setting(
+        None,
+        "limit on what is computed while nobody waits, for a battery's sake; none: as much as is useful",
+        unit="tokens",
+        range=(0, 1 << 30),
+        user_only=True,
+    )
     idle_exit_s: float = _setting(
         1800.0, "time without a request after which the engine ends", unit="s", range=(1, 1 << 20), user_only=True
     )

@@ -94,11 +94,16 @@ async def read_messages(fd: int) -> AsyncIterator[bytes]:
 class Writer:
     """Writes to the client, and says once when it no longer listens."""
 
-    def __init__(self, stream: BinaryIO, on_broken: Callable[[], None]) -> None:
+    def __init__(
+        self, stream: BinaryIO, on_broken: Callable[[], None], on_write: Callable[[bytes], None] | None = None
+    ) -> None:
         self._stream = stream
         self._on_broken = on_broken
+        self._on_write = on_write
 
     def write(self, data: bytes) -> None:
+        if self._on_write:
+            self._on_write(data)
         try:
             self._stream.write(data)
             self._stream.flush()

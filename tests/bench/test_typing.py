@@ -21,5 +21,6 @@ def test_a_key_costs_its_own_token_whatever_stands_around_it() -> None:
             < columns["no_cache"]["prefilled_total"]
         )
     typing = counts["typing_runs"]["ours"]
-    assert (typing["prefilled_median"], typing["prefilled_p99"] <= 4) == (1, True)
+    assert typing["prefilled_median"] <= 1
+    assert typing["prefilled_p99"] <= 4
     assert typing["reused_share"] >= 0.99

@@ -21,6 +21,7 @@ from engine.api import Chunk, Counters, EngineOptions, Order, Request, Stop
 from engine.cache_pool import CachePool
 from engine.config import GPTBigCodeConfig
 from engine.decoder import Decoder
+from engine.encoding import EncodedText, encode
 from engine.fim import build_prompt, fit, max_chars
 from engine.jobs import Job
 from engine.local import REST_S
@@ -74,15 +75,17 @@ class Counter:
         self._decoder = Decoder(model, self._tokenizer, pool)  # type: ignore[arg-type]
         self._n_tokens = config.n_positions - MAX_TOKENS
         self._psm_before: tuple[int, ...] = ()
+        self._prefix = self._suffix = EncodedText()
         self.max_chars = max_chars(config.n_positions)
 
     def ask(self, key: Keystroke, columns: list[dict[str, Column]]) -> None:
         """Asks at the keystroke, lets background work go on if a pause follows, and adds all up."""
         request = request_at(key, self.max_chars)
         counters = last_counters(self._decoder.complete(Job(request)))
-        psm = build_prompt(
-            *fit(self._encode(request.prefix), self._encode(request.suffix), self._n_tokens), Order.PSM, self._tokenizer.special
-        ).ids
+        self._prefix = encode(request.prefix, self._tokenizer, self._prefix)
+        self._suffix = encode(request.suffix, self._tokenizer, self._suffix)
+        parts = fit(self._prefix.ids, self._suffix.ids, self._n_tokens)
+        psm = build_prompt(*parts, Order.PSM, self._tokenizer.special).ids
         n_psm = max(len(psm) - n_common(psm, self._psm_before), 1)
         self._psm_before = psm
         for column in columns:
@@ -91,9 +94,6 @@ class Counter:
             column["no_cache"].add(len(psm), len(psm))
         if key.gap_s > REST_S:
             self._decoder.prefetch(Job(request))
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(text))
 
 
 def request_at(key: Keystroke, max_chars: int, **options: object) -> Request:

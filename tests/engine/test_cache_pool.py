@@ -29,7 +29,9 @@ def fill(pool: CachePool, document: str, ids: Ids) -> int:
     cached.kv.reserve(len(new))
     cached.kv.store(0, torch.tensor(new, dtype=torch.float32).reshape(1, 1, -1, 1).expand(1, 1, len(new), 16))
     cached.kv.commit(len(new))
-    cached.append(new, torch.zeros(3))
+    cached.append(new)
+    if new:
+        cached.keep_logits(torch.zeros(3))
     rows = cached.kv.store(0, torch.empty(1, 1, 0, 16))[0, 0, :, 0].long()
     assert tuple(rows.tolist()) == cached.ids == ids
     return n_reused

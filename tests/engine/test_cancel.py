@@ -12,7 +12,7 @@ from engine import local
 from engine.api import EngineClosed, EngineKind, EngineOptions, Finish, Request, State, Stop
 from engine.local import LocalEngine
 
-REQUEST = Request(document="d", prefix="def f(x):\n    return ", suffix="\n", max_tokens=300, stop=Stop.NONE)
+REQUEST = Request(document="d", prefix="def f(x):\n    return x + y", suffix="\n", max_tokens=300, stop=Stop.NONE)
 
 
 class Rows:

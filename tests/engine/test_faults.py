@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine import link
 from engine.__main__ import LOG_BYTES
 from engine.api import Engine, EngineClosed, EngineError, EngineOptions, OutOfMemory, Request, State, Stop
 from engine.client import MAX_FAILURES, ResidentEngine
@@ -100,6 +101,22 @@ async def test_a_crash_leaves_its_last_words_in_the_log(tmp_path) -> None:
     assert await answer(engine) == ANSWER
     await kill(place, signal.SIGSEGV)
     assert "Fatal Python error: Segmentation fault" in place.log.read_text()
+    await engine.aclose()
+
+
+async def test_a_process_that_hangs_is_called_down_and_is_met_again_when_it_goes_on(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(link, "STATUS_TIMEOUT_S", 0.2)
+    options = scripted(tmp_path)
+    engine = ResidentEngine(options)
+    await answer(engine)
+    pid = pid_of(rendezvous(options))
+    os.kill(pid, signal.SIGSTOP)
+    status = await engine.status()
+    assert status.state is State.ENGINE_DOWN
+    assert "midfill engine stop" in status.detail
+    os.kill(pid, signal.SIGCONT)
+    assert await answer(engine) == ANSWER
+    assert (await engine.status()).state is not State.ENGINE_DOWN
     await engine.aclose()
 
 

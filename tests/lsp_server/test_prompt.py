@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsp_server.prompt import Prompt, cut
+from lsp_server.prompt import Prompt, after_enter, cut
 from lsp_server.text import Text
 from tests.lsp_server.places import prompt_at
 
@@ -100,3 +100,20 @@ def test_what_was_typed_since_is_told_only_where_nothing_else_changed() -> None:
     assert prompt_at("a = fo(┃)\nb").typed_since(base) == "fo("
     assert prompt_at("a =┃\nb").typed_since(base) is None
     assert prompt_at("a = f┃\nc").typed_since(base) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("function f() {┃}\nf();\n", "function f() {\n  ┃\n}\nf();\n"),
+        ("  let x = [┃];\n", "  let x = [\n    ┃\n  ];\n"),
+        ("call(f({┃}));", "call(f({\n  ┃\n}));"),
+        ("x = {┃\n", None),
+        ("x = (┃]\n", None),
+        ("x = {┃} + 1\n", None),
+        ("┃}\n", None),
+        ("┃", None),
+    ],
+)
+def test_enter_between_brackets_is_foreseen_as_the_editor_will_do_it(before, after) -> None:
+    assert after_enter(prompt_at(before), "  ") == (prompt_at(after) if after else None)

@@ -36,7 +36,7 @@ def converse(script: str, messages: list[Any]) -> list[dict[str, Any]]:
         for message in messages:
             server.protocol.receive(json.dumps(message).encode())
             await asyncio.sleep(0)
-        await server.scheduler.aclose()
+        await server.aclose()
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others)
 

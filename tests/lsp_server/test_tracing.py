@@ -16,14 +16,15 @@ def test_an_answer_leaves_one_line_without_its_text(caplog) -> None:
     caplog.set_level(logging.INFO)
     Tracer().answered(41, COUNTERS, "secret")
     assert caplog.messages == [
-        "suggest v=41 reused=812 prefilled=2 decoded=11 drafted=8 queue_ms=0 first_ms=9 total_ms=34 finish=newline chars=6"
+        "suggest v=41 reused=812 prefilled=2 decoded=11 drafted=8 queue_ms=0 first_ms=9 total_ms=34 finish=newline"
+        " chars=6 id=None"
     ]
 
 
 def test_the_text_is_logged_where_the_user_asked_for_it(caplog) -> None:
     caplog.set_level(logging.INFO)
     Tracer(log_text=True).answered(41, COUNTERS, "not secret")
-    assert caplog.messages[0].endswith("chars=10 text='not secret'")
+    assert caplog.messages[0].endswith("chars=10 id=None text='not secret'")
 
 
 def test_pygls_is_silent_for_it_logs_whole_messages(tmp_path, monkeypatch) -> None:
