@@ -14,6 +14,7 @@ from lsp_server.documents import Query
 from lsp_server.prompt import Prompt, is_closers
 from lsp_server.suggestions import Completion
 from lsp_server.text import Text
+from lsp_server.verdict import Reason
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +97,11 @@ class Decode:
         written = zip(self.what.ids, self._texts, self._logprobs, self._ends, strict=True)
         completions = [Completion(each_id, self.what.prompt, text, logprobs, ends) for each_id, text, logprobs, ends in written]
         return tuple(sorted(completions, key=lambda each: -each.mean_logprob))
+
+    @property
+    def failure(self) -> Reason | None:
+        """Tells what kept it from being whole, if anything did."""
+        return {Finish.DEADLINE: Reason.DEADLINE, Finish.ERROR: Reason.ENGINE_FAILED}.get(self.counters.finish)
 
     async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:
         try:

@@ -30,7 +30,6 @@ _log = logging.getLogger(__name__)
 _GRACE_S = 0.05  # past the engine's own deadline, so that its answer, with its counts, comes first
 _REST_S = 0.15  # without a key, after which it pays to go on behind a suggestion
 _BEHIND_S = 10.0  # for that
-_FAILED = {Finish.DEADLINE: Reason.DEADLINE, Finish.ERROR: Reason.ENGINE_FAILED}
 _LOAD_PATIENCE_S = 300.0  # of a prefetch, for an engine that is still loading
 
 
@@ -74,7 +73,6 @@ class Scheduler:
                 del self._turns[uri]
         if turn.cancelled() or not is_newest:
             self._tracer.silent(query.document.version, Reason.SUPERSEDED)
-            self._verdicts.setdefault(uri, Verdict(Reason.SUPERSEDED))
             return ()
         return turn.result()
 
@@ -180,8 +178,8 @@ class Scheduler:
         task = Task(origin=Origin(query, prompt), prompt=prompt, ids=tuple(ids), end=end)
         decode = await self._decode(task, settings, deadline)
         judged = judge(decode.after(prompt), place, held_to, settings)
-        if judged.verdict.reason is Reason.NOTHING_WRITTEN and decode.counters.finish in _FAILED:
-            judged = Judged(verdict=Verdict(_FAILED[decode.counters.finish]))
+        if judged.verdict.reason is Reason.NOTHING_WRITTEN and decode.failure:
+            judged = Judged(verdict=Verdict(decode.failure))
         await _sleep_until(show_s)
         return self._serve(query, judged, decode.counters, settings)
 

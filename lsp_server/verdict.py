@@ -17,7 +17,7 @@ class Reason(StrEnum):
     FILE_OFF = "file_off"
     LOADING = "loading"
     ENGINE_DOWN = "engine_down"
-    SUPERSEDED = "superseded"
+    SUPERSEDED = "superseded"  # in the log only: the request that took its place has a verdict of its own
     MID_WORD = "mid_word"
     BEFORE_CODE = "before_code"
     IN_STRING = "in_string"
