@@ -37,14 +37,14 @@ def sure_part(completion: Completion, thresholds: Thresholds | None) -> Sureness
         return Sureness(completion)
     total, n_tokens, kept = 0.0, 0, 0
     tokens = list(zip(completion.ends, completion.logprobs, strict=True))
-    for line_end in _line_ends(text):
+    for n_sure, line_end in enumerate(_line_ends(text)):
         line = [logprob for end, logprob in tokens if kept < end <= line_end]
         total, n_tokens = total + sum(line), n_tokens + len(line)
         lowest, mean = min(line, default=0.0), total / max(1, n_tokens)
         if lowest < thresholds.minimum or mean < thresholds.mean:
             detail = (
                 f"lowest log-probability {lowest:.2f}, {thresholds.minimum:.2f} allowed; mean {mean:.2f},"
-                f" {thresholds.mean:.2f} allowed; {text[:kept].count(chr(10))} lines before it were sure"
+                f" {thresholds.mean:.2f} allowed; {n_sure} lines before it were sure"
             )
             return Sureness(replace(completion, text=text[:kept]), detail)
         kept = line_end
