@@ -95,7 +95,10 @@ class Decode:
     def completions(self) -> tuple[Completion, ...]:
         """What is written, best first."""
         written = zip(self.what.ids, self._texts, self._logprobs, self._ends, strict=True)
-        completions = [Completion(each_id, self.what.prompt, text, logprobs, ends) for each_id, text, logprobs, ends in written]
+        is_cut = self.counters.finish is Finish.DEADLINE
+        completions = [
+            Completion(each_id, self.what.prompt, text, logprobs, ends, is_cut) for each_id, text, logprobs, ends in written
+        ]
         return tuple(sorted(completions, key=lambda each: -each.mean_logprob))
 
     @property

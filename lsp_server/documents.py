@@ -27,14 +27,9 @@ class Document:
     text: Text
     private: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One request: a place in one version of a document."""
-
-    document: Document
-    offset: int
-    invoked: bool = False
+    def after(self, change: Change) -> Document:
+        """Gives the document as an edit would leave it; nothing is kept of a private one."""
+        return self if self.private else replace(self, text=_apply(self.text, change))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +48,15 @@ class Edit:
     offset: int
     removed: str
     inserted: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request: a place in one version of a document."""
+
+    document: Document
+    offset: int
+    invoked: bool = False
 
 
 class DocumentStore:
@@ -92,10 +96,9 @@ class DocumentStore:
             _log.warning(
                 "document %s went from version %d to %d: its changes are applied all the same", uri, old.version, version
             )
-        text = old.text
-        for change in changes if not old.private else ():
-            text = _apply(text, change)
-        document = replace(old, version=version, text=text)
+        document = replace(old, version=version)
+        for change in changes:
+            document = document.after(change)
         if not old.private and any("\n" in change.text for change in changes) and self._is_private_now(document):
             document = replace(document, private=True, text=Text.of("", self.encoding))
         self._documents[uri] = document

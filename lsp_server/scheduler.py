@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.api import Counters, Engine, EngineClosed, Finish, Status
 from lsp_server.backend import Backend
+from lsp_server.debounce import Rhythm
 from lsp_server.decode import Behind, Decode, Origin, Task
 from lsp_server.documents import Document, Edit, Query
 from lsp_server.judgement import Judged, block_end, judge, mode_at, next_line_end, place_at, thresholds, why_off, why_silent
@@ -38,8 +39,10 @@ class Scheduler:
 
     def __init__(self, open_one: Callable[[], Engine], tracer: Tracer, end_process: tuple[str, ...] = ()) -> None:
         self.last: Counters | None = None  # of the newest answer
+        self.client_waits = False  # for the typing to rest, before it asks
         self._backend = Backend(open_one, end_process)
         self._tracer = tracer
+        self._rhythm = Rhythm()
         self._suggestions = Suggestions()
         self._turns: dict[str, asyncio.Task[tuple[Suggestion, ...]]] = {}
         self._live: dict[str, Decode] = {}
@@ -87,6 +90,7 @@ class Scheduler:
 
     def edited(self, document: Document, edit: Edit | None = None) -> None:
         """Ends the document's turn, for no answer outlives its version, and its decode if the edit disagrees with it."""
+        self._rhythm.key(asyncio.get_running_loop().time())
         self._end_turn(document.uri)
         self._suggestions.edited(document.uri, edit)
         behind = self._behind.get(document.uri)
@@ -218,9 +222,18 @@ class Scheduler:
             await live.finish(deadline + _GRACE_S)
             if live.after(task.prompt):
                 return live
+        if not task.origin.query.invoked:
+            await asyncio.sleep(self._wait_s(settings))
+        started = asyncio.get_running_loop().time()
         fresh = self._start_decode(task, settings, deadline)
         await fresh.finish(deadline + _GRACE_S)
+        self._rhythm.answer(asyncio.get_running_loop().time() - started)
         return fresh
+
+    def _wait_s(self, settings: Settings) -> float:
+        if settings.debounce_ms is not None:
+            return settings.debounce_ms / 1000
+        return 0.0 if self.client_waits else self._rhythm.wait_s
 
     def _start_decode(self, task: Task, settings: Settings, deadline: float) -> Decode:
         uri = task.origin.query.document.uri

@@ -46,6 +46,17 @@ class Settings:
     gate_mean_logprob: float | None = _setting(
         None, "log-probability that the mean may not be below; none: as fitted for the model", range=(-100, 0)
     )
+    debounce_ms: int | None = _setting(
+        None,
+        "wait for the typing to rest before the model is asked; none: by your rhythm, where the editor does not wait itself",
+        unit="ms",
+        range=(0, 5000),
+    )
+    completion_fallback: str = _setting(
+        "auto",
+        "whether suggestions come in the completion menu; auto: where the editor has no ghost text",
+        choices=("auto", "off", "on"),
+    )
     comments: str = _setting("on", "whether comments are completed", choices=("off", "on-demand", "on"))
     strings: str = _setting("on", "whether strings are completed", choices=("off", "on-demand", "on"))
     alternatives: int = _setting(3, "how many suggestions are offered where one is asked for by hand", range=(1, 8))

@@ -38,6 +38,7 @@ class Completion:
     text: str
     logprobs: tuple[float, ...] = ()
     ends: tuple[int, ...] = ()
+    is_cut: bool = False  # by the deadline: asked again at its own place, the engine may say more
 
     @property
     def mean_logprob(self) -> float:
@@ -55,6 +56,10 @@ class Completion:
         ends = tuple(end - len(typed) for end in self.ends)
         return replace(self, prompt=prompt, text=rest, ends=ends) if rest or not typed else None
 
+    def recalled_at(self, prompt: Prompt) -> Completion | None:
+        """Gives what is left where that is all there is to say."""
+        return None if self.is_cut and self.prompt == prompt else self.after(prompt)
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -65,7 +70,7 @@ class Served:
 
     def after(self, prompt: Prompt) -> tuple[Completion, ...]:
         """Gives what is left of those that the typing since agrees with, unchanged."""
-        rests = (each.after(prompt) for each in self.choices if each.prompt.closers == prompt.closers)
+        rests = (each.recalled_at(prompt) for each in self.choices if each.prompt.closers == prompt.closers)
         return tuple(rest for rest in rests if rest)
 
 
@@ -122,7 +127,7 @@ class Suggestions:
     def recall(self, uri: str, prompt: Prompt, *, invoked: bool) -> tuple[Completion, ...] | None:
         """Gives what the newest completion that agrees has left to say; None where the engine must be asked."""
         memory = self._memory(uri)
-        rest = next((rest for each in memory.completions if (rest := each.after(prompt))), None)
+        rest = next((rest for each in memory.completions if (rest := each.recalled_at(prompt))), None)
         if rest is None:
             return None
         if invoked:
