@@ -48,6 +48,7 @@ class Finish(StrEnum):
     MAX_TOKENS = "max_tokens"
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
+    BLOCK = "block"  # the server closed the stream, for the block was whole; its counters are what it saw itself
     SHOWN = "shown"  # answered from a suggestion already shown: the engine did nothing
     ERROR = "error"
 

@@ -107,11 +107,18 @@ class Decode:
         return {Finish.DEADLINE: Reason.DEADLINE, Finish.ERROR: Reason.ENGINE_FAILED}.get(self.counters.finish)
 
     async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:
+        loop = asyncio.get_running_loop()
+        started_s, first_ms = loop.time(), None
         try:
             async with aclosing(stream):
                 async for chunk in stream:
+                    first_ms = first_ms or (loop.time() - started_s) * 1000
                     self.counters = chunk.counters or self.counters
                     self._take(chunk)
+                    if all(self._ended):  # a stream that is closed tells no counters any more
+                        n_tokens = sum(len(each) for each in self._logprobs)
+                        total_ms = (loop.time() - started_s) * 1000
+                        self.counters = Counters(decoded=n_tokens, first_ms=first_ms, total_ms=total_ms, finish=Finish.BLOCK)
                     if not self._agrees() or all(self._ended):
                         break
         except EngineError as error:

@@ -99,7 +99,8 @@ class DocumentStore:
         document = replace(old, version=version)
         for change in changes:
             document = document.after(change)
-        if not old.private and any("\n" in change.text for change in changes) and self._is_private_now(document):
+        is_pasted = has_no_file(uri) and any("\n" in change.text for change in changes)
+        if is_pasted and not old.private and self._is_private_now(document):
             document = replace(document, private=True, text=Text.of("", self.encoding))
         self._documents[uri] = document
         return document

@@ -68,7 +68,7 @@ def why(ls: MidfillServer, params: Any) -> dict[str, Any]:
     if document is None:
         verdict = Verdict(Reason.NOT_OPEN)
     else:
-        verdict = why_off(document, ls.settings) or ls.scheduler.why(document.uri) or Verdict(Reason.NOT_ASKED)
+        verdict = why_off(document, ls.settings) or ls.scheduler.verdicts.get(document.uri) or Verdict(Reason.NOT_ASKED)
     return {"reason": str(verdict.reason), "detail": verdict.detail, "about": verdict.about}
 
 

@@ -64,15 +64,22 @@ def thresholds(fitted: Thresholds | None, query: Query, settings: Settings) -> T
     return Thresholds(least.minimum if own_minimum is None else own_minimum, least.mean if own_mean is None else own_mean)
 
 
-def judge(completions: tuple[Completion, ...], place: Place, held_to: Thresholds | None, settings: Settings) -> Judged:
-    """Gives the completions as they are shown; where none is, why not the first of them."""
+def judge(
+    completions: tuple[Completion, ...],
+    place: Place,
+    held_to: Thresholds | None,
+    settings: Settings,
+    *,
+    failure: Reason | None = None,
+) -> Judged:
+    """Gives the completions as they are shown; where none is, why not the first: `failure` where nothing was written."""
     limits = Limits(max_lines=settings.max_lines, max_chars=settings.max_chars, overwrites=False)
     shown: dict[str, Completion] = {}
     verdicts = []
     for each in completions:
         sure = sure_part(each, held_to)
         if not each.text.strip():
-            verdicts.append(Verdict(Reason.NOTHING_WRITTEN))
+            verdicts.append(Verdict(failure or Reason.NOTHING_WRITTEN))
         elif not sure.completion.text.strip():
             verdicts.append(Verdict(Reason.LOW_CONFIDENCE, sure.detail))
         else:
@@ -83,7 +90,7 @@ def judge(completions: tuple[Completion, ...], place: Place, held_to: Thresholds
             else:
                 shown.setdefault(outcome.text.strip(), replace(each, text=outcome.text))
                 verdicts.append(Verdict(Reason.SHOWN, sure.detail))
-    first = SHOWN if shown else next(iter(verdicts), Verdict(Reason.NOTHING_WRITTEN))
+    first = SHOWN if shown else next(iter(verdicts), Verdict(failure or Reason.NOTHING_WRITTEN))
     return Judged(tuple(shown.values()), first)
 
 

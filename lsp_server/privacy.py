@@ -50,6 +50,11 @@ _COPY = re.compile(
 )
 
 
+def is_refused(uri: str, language: str, text: str, private_globs: Sequence[str] = ()) -> bool:
+    """Tells whether a document may not be read."""
+    return bool(refusal(uri, private_globs) or refusal_by_text(uri, language, text))
+
+
 def refusal(uri: str, private_globs: Sequence[str] = ()) -> str | None:
     """Tells by which rule a document may not be read, whatever it holds; None where it may.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.api import Counters, Engine, EngineClosed, Finish, Status
 from lsp_server.backend import Backend
-from lsp_server.debounce import Rhythm
+from lsp_server.debounce import Rhythm, sleep_until
 from lsp_server.decode import Behind, Decode, Origin, Task
 from lsp_server.documents import Document, Edit, Query
 from lsp_server.judgement import Judged, block_end, judge, mode_at, next_line_end, place_at, thresholds, why_off, why_silent
@@ -39,6 +39,7 @@ class Scheduler:
 
     def __init__(self, open_one: Callable[[], Engine], tracer: Tracer, end_process: tuple[str, ...] = ()) -> None:
         self.last: Counters | None = None  # of the newest answer
+        self.verdicts: dict[str, Verdict] = {}  # the last at each document
         self.client_waits = False  # for the typing to rest, before it asks
         self._backend = Backend(open_one, end_process)
         self._tracer = tracer
@@ -48,7 +49,6 @@ class Scheduler:
         self._live: dict[str, Decode] = {}
         self._behind: dict[str, Behind] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._verdicts: dict[str, Verdict] = {}
 
     def start(self) -> str | None:
         """Opens the engine; gives the reason where it can't be opened."""
@@ -118,12 +118,8 @@ class Scheduler:
         self._stop_decode(uri)
         self._behind.pop(uri, None)
         self._suggestions.forget(uri)
-        self._verdicts.pop(uri, None)
+        self.verdicts.pop(uri, None)
         self._spawn(self._backend.forget(uri))
-
-    def why(self, uri: str) -> Verdict | None:
-        """Gives the last decision at a document."""
-        return self._verdicts.get(uri)
 
     async def status(self) -> Status:
         """Tells what the engine is and does."""
@@ -163,28 +159,23 @@ class Scheduler:
             return self._silent(query, Verdict(Reason.LOADING))
         except EngineClosed as error:
             return self._silent(query, Verdict(Reason.ENGINE_DOWN, str(error)))
-
         if shown := self._suggestions.shown(document.uri, prompt, invoked=query.invoked):
             return self._serve(query, Judged(shown), Counters(finish=Finish.SHOWN), settings)
         place, held_to = place_at(query), thresholds(self._backend.gate, query, settings)
         show_s = started + settings.show_after_ms / 1000 * (not query.invoked)
         recalled = self._suggestions.recall(document.uri, prompt, invoked=query.invoked)
         if recalled is not None:
-            judged = judge(recalled, place, held_to, settings)
-            await _sleep_until(show_s)
-            return self._serve(query, judged, Counters(finish=Finish.SHOWN), settings)
+            await sleep_until(show_s)
+            return self._serve(query, judge(recalled, place, held_to, settings), Counters(finish=Finish.SHOWN), settings)
         if silent := why_silent(place, query, settings):
             self._stop_decode(document.uri)
             return self._silent(query, silent)
-        mode = mode_at(place, query, settings)
-        end = partial(block_end, place=place) if mode is Mode.BLOCK else None
+        end = partial(block_end, place=place) if mode_at(place, query, settings) is Mode.BLOCK else None
         ids = [self._suggestions.new_id() for _ in range(settings.alternatives if query.invoked else 1)]
         task = Task(origin=Origin(query, prompt), prompt=prompt, ids=tuple(ids), end=end)
         decode = await self._decode(task, settings, deadline)
-        judged = judge(decode.after(prompt), place, held_to, settings)
-        if judged.verdict.reason is Reason.NOTHING_WRITTEN and decode.failure:
-            judged = Judged(verdict=Verdict(decode.failure))
-        await _sleep_until(show_s)
+        judged = judge(decode.after(prompt), place, held_to, settings, failure=decode.failure)
+        await sleep_until(show_s)
         return self._serve(query, judged, decode.counters, settings)
 
     def _serve(self, query: Query, judged: Judged, counters: Counters, settings: Settings) -> tuple[Suggestion, ...]:
@@ -192,7 +183,7 @@ class Scheduler:
         choices, verdict = judged.choices, judged.verdict
         if choices and not query.invoked and (unwanted := self._suggestions.why_unwanted(query, choices[0])):
             choices, verdict = (), Verdict(unwanted)
-        self._verdicts[query.document.uri] = verdict
+        self.verdicts[query.document.uri] = verdict
         self.last = counters
         self._tracer.answered(query.document.version, counters, choices[0].text if choices else "")
         suggestions = self._show(query, choices)
@@ -210,7 +201,7 @@ class Scheduler:
 
     def _silent(self, query: Query, verdict: Verdict) -> tuple[Suggestion, ...]:
         self._show(query, ())
-        self._verdicts[query.document.uri] = verdict
+        self.verdicts[query.document.uri] = verdict
         self._tracer.silent(query.document.version, str(verdict))
         return ()
 
@@ -307,7 +298,3 @@ class Scheduler:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(ended)
-
-
-async def _sleep_until(moment: float) -> None:
-    await asyncio.sleep(max(0.0, moment - asyncio.get_running_loop().time()))

@@ -18,7 +18,7 @@ from lsp_server import conversion, extensions, protocol
 from lsp_server.backend import end_process_of, open_from
 from lsp_server.clients import TriggerKinds
 from lsp_server.documents import Change, DocumentStore
-from lsp_server.privacy import refusal, refusal_by_text
+from lsp_server.privacy import is_refused
 from lsp_server.recording import Recorder
 from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings, apply
@@ -43,7 +43,7 @@ class MidfillServer(LanguageServer):
         self.settings = self.base_settings = settings
         self.watching: list[asyncio.Future[None]] = []  # held, for a task that nothing holds may be collected
         self.problems = problems  # of the user's own settings, found before there was an editor to tell
-        self.documents = DocumentStore(self._is_private)
+        self.documents = DocumentStore(lambda uri, language, text: is_refused(uri, language, text, self.settings.private_globs))
         self.scheduler = Scheduler(lambda: open_from(settings), tracer, end_process_of(settings))
         self.stats = tracer.stats
         self.watch = StatusWatch(self.status, self.tell_status)
@@ -147,9 +147,6 @@ class MidfillServer(LanguageServer):
             self.scheduler.closed(uri)
         self.report_problems(source, checked.problems)
         self.watch.nudge()
-
-    def _is_private(self, uri: str, language: str, text: str) -> bool:
-        return bool(refusal(uri, self.settings.private_globs) or refusal_by_text(uri, language, text))
 
     def report_problems(self, source: str, problems: tuple[str, ...]) -> None:
         """Tells the user all that is wrong with some settings, in one message."""
