@@ -7,6 +7,8 @@ the gaps of the typing. Between the two the wait grows with the ratio of both. C
 
 from __future__ import annotations
 
+import asyncio
+
 _PAUSE_S = 1.0  # a longer gap is no typing
 _MAX_WAIT_S = 0.3
 _FAST = 0.5  # of a gap: an answer that takes less is there before the next key
@@ -37,3 +39,10 @@ class Rhythm:
         """Gives how long a pause must be for an answer to have its time."""
         share = min(max(self._answer_s / self._gap_s - _FAST, 0.0), 1.0)
         return min(share * _WAIT_GAPS * self._gap_s, _MAX_WAIT_S)
+
+
+async def sleep_until(moment: float) -> None:
+    """Waits for a moment of the running loop's clock; one that has passed costs no turn of the loop."""
+    left_s = moment - asyncio.get_running_loop().time()
+    if left_s > 0:
+        await asyncio.sleep(left_s)

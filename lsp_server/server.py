@@ -43,7 +43,7 @@ class MidfillServer(LanguageServer):
         self.settings = self.base_settings = settings
         self.watching: list[asyncio.Future[None]] = []  # held, for a task that nothing holds may be collected
         self.problems = problems  # of the user's own settings, found before there was an editor to tell
-        self.documents = DocumentStore(is_refused)
+        self.documents = DocumentStore(lambda uri, language, text: is_refused(uri, language, text, self.settings.private_globs))
         self.scheduler = Scheduler(lambda: open_from(settings), tracer, end_process_of(settings))
         self.stats = tracer.stats
         self.watch = StatusWatch(self.status, self.tell_status)
@@ -144,6 +144,8 @@ class MidfillServer(LanguageServer):
         """Takes settings from the editor, over those that were there at the start."""
         checked = apply(self.base_settings, values, by_user=False)
         self.settings = checked.settings
+        for uri in self.documents.rejudge():
+            self.scheduler.closed(uri)
         self.report_problems(source, checked.problems)
         self.watch.nudge()
 
@@ -224,9 +226,13 @@ def _change_one(
     changed: types.VersionedTextDocumentIdentifier,
     content_changes: Sequence[types.TextDocumentContentChangeEvent],
 ) -> None:
-    document = ls.documents.change(changed.uri, version=changed.version, changes=conversion.changes_from(content_changes))
-    if document:
-        ls.scheduler.edited(document)
+    changes, old = conversion.changes_from(content_changes), ls.documents.get(changed.uri)
+    edit = ls.documents.edit_in(changed.uri, changes)
+    document = ls.documents.change(changed.uri, version=changed.version, changes=changes)
+    if document and document.private and old and not old.private:
+        ls.scheduler.closed(document.uri)
+    elif document:
+        ls.scheduler.edited(document, edit)
 
 
 def _close(ls: MidfillServer, params: types.DidCloseTextDocumentParams) -> None:
