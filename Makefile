@@ -8,7 +8,7 @@ WHEELS ?=
 # For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
 HOLES ?=
 
-.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door clean
+.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -38,6 +38,18 @@ bench-door: .venv/installed
 
 train fit eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(if $(HOLES),--holes $(HOLES)) $(ARGS)
+bench-server: .venv/installed
+	$(BIN)/python -m tests.bench.server $(ARGS)
+
+bench-debounce: .venv/installed
+	$(BIN)/python -m tests.bench.debounce $(TRACE) $(ARGS)
+
+# About a quarter of an hour: 100,000 messages and 10,000 cancels.
+fuzz: .venv/installed
+	MIDFILL_FUZZ=100000 $(BIN)/python -m pytest tests/lsp_server/test_fuzz.py
+
+train eval: .venv/installed
+	$(BIN)/python -m engine.training $@ $(ARGS)
 
 clean:
 	rm -rf .venv build dist
