@@ -6,7 +6,7 @@ PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
 
-.PHONY: run test lint format train eval bench-typing bench-engine bench-door clean
+.PHONY: run test lint format train eval bench-typing bench-engine bench-door bench-filters clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -33,6 +33,9 @@ bench-engine: .venv/installed
 
 bench-door: .venv/installed
 	$(BIN)/python -m tests.bench.door $(ARGS)
+
+bench-filters: .venv/installed
+	$(BIN)/python -m tests.bench.filters
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 OPENERS = {")": "(", "]": "[", "}": "{"}
 ENDS_OF_COMMENT = {"/*": "*/", "<!--": "-->"}
@@ -56,8 +56,12 @@ def line_comment(language: str) -> str:
     return "#" if language in _HASH else "--" if language in _DASHES else "//"
 
 
+@lru_cache(maxsize=32)
 def scan(text: str, language: str, inside: str = "") -> Scan:
-    """Reads a text that begins inside of `inside`; a string that its line leaves open ends with the line."""
+    """Reads a text that begins inside of `inside`; a string that its line leaves open ends with the line.
+
+    Several filters ask for the same text.
+    """
     tokens, strings = [], []
     start, opened_at = 0, -1
     if inside:
