@@ -9,7 +9,10 @@ from lsp_server.lexing import OPENERS, is_indented, scan
 from lsp_server.place import Place, indent_of
 from lsp_server.repeats import declares
 
-_CLAUSES = re.compile(r"(?:\}?\s*)?(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b")
+_CLAUSES = re.compile(
+    r"(?:\}?\s*)?(?:(?:public|private|protected)\s*:"
+    r"|(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b)"
+)
 _GOES_ON = re.compile(r"\n\s*(?:\.\w|else\b|catch\b|finally\b|\?\.|&&|\|\|)")  # a next line of the same statement
 _ENDS_WITH_WORD = {"lua", "ruby", "julia", "elixir"}
 _CLOSES = re.compile(r"\s*(?:[)\]}{]|</|```)")
