@@ -8,7 +8,7 @@ WHEELS ?=
 # For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
 HOLES ?=
 
-.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz clean
+.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -47,6 +47,8 @@ bench-debounce: .venv/installed
 # About a quarter of an hour: 100,000 messages and 10,000 cancels.
 fuzz: .venv/installed
 	MIDFILL_FUZZ=100000 $(BIN)/python -m pytest tests/lsp_server/test_fuzz.py
+bench-filters: .venv/installed
+	$(BIN)/python -m tests.bench.filters
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)

@@ -34,11 +34,15 @@ _MAX_CHARS = 8192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What to write where the prefix ends in `prefix_ends`; `error` names an exception to raise once it is written."""
+    """What to write where the prefix ends in `prefix_ends`; `error` names an exception to raise once it is written.
+
+    `logprob` is that of each token, and one less of a `?`.
+    """
 
     prefix_ends: str
     text: str = ""
     token_ms: float = 0.0
+    logprob: float = 0.0
     error: str | None = None
 
 
@@ -82,7 +86,7 @@ class ScriptedEngine:
                         break
                     first_ms = _ms_since(start) if counters.first_ms is None else counters.first_ms
                     counters = replace(counters, decoded=counters.decoded + 1, first_ms=first_ms)
-                    yield Chunk(text=token, logprobs=(0.0,), choice=choice)
+                    yield Chunk(text=token, logprobs=(rule.logprob - ("?" in token),), choice=choice)
                 if finish in (Finish.DEADLINE, Finish.CANCELLED):
                     break
             counters = replace(counters, finish=finish if rule.error is None else Finish.ERROR)
@@ -132,7 +136,13 @@ def _ms_since(start: float) -> float:
 def _rule(entry: Any, where: str) -> Rule:
     if not isinstance(entry, dict) or not isinstance(entry.get("prefix_ends"), str):
         raise EngineError(f"{where}: must be an object with at least a text `prefix_ends`, got {entry!r:.80}")
-    kinds: dict[str, tuple[type, ...]] = {"prefix_ends": (str,), "text": (str,), "token_ms": (int, float), "error": (str,)}
+    kinds: dict[str, tuple[type, ...]] = {
+        "prefix_ends": (str,),
+        "text": (str,),
+        "token_ms": (int, float),
+        "logprob": (int, float),
+        "error": (str,),
+    }
     for name, value in entry.items():
         if name not in kinds:
             raise EngineError(f"{where}: unknown field {name!r}, allowed are {', '.join(kinds)}")

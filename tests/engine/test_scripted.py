@@ -75,7 +75,10 @@ async def test_an_error_comes_after_the_text_and_is_told() -> None:
         ("{}", "must be a JSON list of rules, got dict"),
         ("[1]", "rule 0: must be an object"),
         (json.dumps([{"prefix_ends": ""}, {"text": "x"}]), "rule 1: must be an object"),
-        (json.dumps([{"prefix_ends": "", "txt": "x"}]), "unknown field 'txt', allowed are prefix_ends, text, token_ms, error"),
+        (
+            json.dumps([{"prefix_ends": "", "txt": "x"}]),
+            "unknown field 'txt', allowed are prefix_ends, text, token_ms, logprob, error",
+        ),
         (json.dumps([{"prefix_ends": "", "token_ms": "1"}]), "token_ms must be int or float, got '1'"),
         (json.dumps([{"prefix_ends": "", "error": "KeyError"}]), "error must be one of EngineError"),
     ],
