@@ -6,7 +6,7 @@ await copyFile("../../LICENSE", "LICENSE.txt");
 
 await build({
   entryPoints: ["src/extension.ts"],
-  outfile: "dist/extension.js",
+  outfile: "dist/extension.cjs",
   bundle: true,
   minify: true,
   platform: "node",

@@ -96,7 +96,7 @@ async function menu(): Promise<void> {
 /** Says what is wrong where a person has to do something, and offers to. */
 async function offerFix(view: View, commands: Commands): Promise<void> {
   if (view.life === "missing") {
-    const message = `midfill: no server. ${view.discovery?.problem ?? ""}`;
+    const message = `midfill: ${view.discovery?.problem ?? "no server was found"}`;
     const choice = await vscode.window.showErrorMessage(message, "How to Install", "Set Its Path", "Look Again");
     if (choice === "How to Install") {
       await vscode.commands.executeCommand("workbench.action.openWalkthrough", "midfill.midfill#start", false);
