@@ -30,6 +30,18 @@ return { table.concat(lines, '\\n'), marks[1][2] == cursor[1] - 1 and marks[1][3
 """
 
 
+# Counts what the server has answered, for the answer may be that there is nothing to show.
+COUNT_REPLIES = """
+vim.g.n_replies = 0
+vim.api.nvim_create_autocmd('LspRequest', { callback = function(event)
+  local request = event.data.request
+  if request.method == 'textDocument/inlineCompletion' and request.type == 'complete' then
+    vim.schedule(function() vim.g.n_replies = vim.g.n_replies + 1 end)
+  end
+end })
+"""
+
+
 class Neovim:
     """One embedded Neovim with the plugin installed as a package."""
 
@@ -39,6 +51,7 @@ class Neovim:
         command = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in home.env.items())]
         self.rpc = pynvim.attach("child", argv=[*command, str(NVIM), "--embed", "--headless"])
         self.rpc.command(f"cd {home.project}")
+        self.lua(COUNT_REPLIES)
 
     def lua(self, code: str, *args: Any) -> Any:
         return self.rpc.exec_lua(code, *args)
@@ -66,6 +79,13 @@ class Neovim:
     def type(self, text: str) -> None:
         """Types plain text, which may hold what `keys` would read as a key's name."""
         self.rpc.input(text.replace("<", "<lt>"))
+
+    def type_and_hear(self, text: str) -> str | None:
+        """Types and gives the ghost text there is once the server has answered."""
+        n_before = self.rpc.vars["n_replies"]
+        self.type(text)
+        wait_for(f"an answer to {text!r}", lambda: self.rpc.vars["n_replies"] > n_before)
+        return self.ghost()
 
     def ghost(self) -> str | None:
         """The ghost text as drawn at the cursor."""
