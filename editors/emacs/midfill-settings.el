@@ -50,6 +50,20 @@ Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  (choice (const "off") (const "on-demand") (const "on"))))
 
+(defcustom midfill-alternatives nil
+  "How many suggestions are offered where one is asked for by hand. From 1 to
+8. Default: 3.
+Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 integer))
+
+(defcustom midfill-compute-ahead nil
+  "Whether what follows a suggestion is computed while that is shown. Default:
+true.
+Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 (choice (const :tag "On" t) (const :tag "Off" :json-false))))
+
 (defcustom midfill-prefetch nil
   "Whether prompts are prefilled while nobody waits. Default: true.
 Nil leaves it to the server."
@@ -121,6 +135,8 @@ Nil leaves it to the server."
     (nil max_chars midfill-max-chars "--max-chars")
     (nil comments midfill-comments "--comments")
     (nil strings midfill-strings "--strings")
+    (nil alternatives midfill-alternatives "--alternatives")
+    (nil compute_ahead midfill-compute-ahead "--compute-ahead")
     (nil prefetch midfill-prefetch "--prefetch")
     (t engine midfill-engine "--engine")
     (t model midfill-model "--model")

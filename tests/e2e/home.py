@@ -23,6 +23,7 @@ SCRIPT = (
     {"prefix_ends": "naïve = ", "text": "café + 1\n"},
     {"prefix_ends": "'🙂🙂' + ", "text": "'🦀' + tail\n"},
     {"prefix_ends": "print(", "text": "width, height)\n"},
+    {"prefix_ends": "area = ", "text": "width * height\n", "others": ["height * width\n", "width ** 2\n"]},
     {"prefix_ends": "total = ", "text": "first(width) + second[height]\n"},
     {"prefix_ends": "def block():", "text": "\n    one = 1\n    two = 2\n    return one + two\n"},
 )
@@ -58,6 +59,12 @@ class Home:
     def scripted(self) -> dict[str, object]:
         """Settings of the user's that put the script in place of a model."""
         return {"engine": "scripted", "script": str(self.script)}
+
+    def write_settings(self) -> None:
+        """Puts the script into the user's midfill.toml."""
+        folder = self.folder / "config" / "midfill"
+        folder.mkdir()
+        (folder / "midfill.toml").write_text("".join(f"{name} = {value!r}\n" for name, value in self.scripted.items()), "utf-8")
 
     def write(self, name: str, text: str) -> Path:
         path = self.project / name

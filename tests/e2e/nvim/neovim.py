@@ -14,6 +14,8 @@ NVIM = BUILD / "nvim" / "bin" / "nvim"
 PLUGIN = ROOT / "editors" / "neovim"
 PACKAGE = Path("nvim/site/pack/midfill/start/midfill")  # below XDG_DATA_HOME, as the documentation says
 
+NO_SETUP = {"no": "setup"}
+
 # Ghost text as drawn: what stands behind the cursor, then the lines below it; and whether all of it is at the cursor.
 GHOST = """
 local namespace = vim.api.nvim_create_namespace('nvim.lsp.inline_completion')
@@ -145,7 +147,7 @@ def install(home: Home, config: dict[str, Any] | None = None, init: str = "") ->
         package.parent.mkdir(parents=True)
         package.symlink_to(PLUGIN)
     settings = {"server": home.scripted, "settings": {"deadline_ms": 60_000}, **(config or {})}
-    lua = f"require('midfill').setup(vim.json.decode([==[{json.dumps(settings)}]==]))"
+    lua = f"require('midfill').setup(vim.json.decode([==[{json.dumps(settings)}]==]))" if config != NO_SETUP else ""
     folder = Path(home.env["XDG_CONFIG_HOME"]) / "nvim"
     folder.mkdir(exist_ok=True)
     (folder / "init.lua").write_text(f"{init}\n{lua}\n", "utf-8")

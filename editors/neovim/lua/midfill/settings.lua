@@ -9,6 +9,8 @@ local M = {}
 ---@field max_chars? integer Longest suggestion. From 1 to 10000 characters. Default: 400.
 ---@field comments? 'off'|'on-demand'|'on' Whether comments are completed. One of off, on-demand, on. Default: on.
 ---@field strings? 'off'|'on-demand'|'on' Whether strings are completed. One of off, on-demand, on. Default: on.
+---@field alternatives? integer How many suggestions are offered where one is asked for by hand. From 1 to 8. Default: 3.
+---@field compute_ahead? boolean Whether what follows a suggestion is computed while that is shown. Default: true.
 ---@field prefetch? boolean Whether prompts are prefilled while nobody waits. Default: true.
 
 ---@class midfill.UserSettings Options of `midfill serve`.
@@ -53,6 +55,16 @@ M.all = {
     user_only = false,
     option = '--strings',
     about = 'Whether strings are completed. One of off, on-demand, on. Default: on.',
+  },
+  alternatives = {
+    user_only = false,
+    option = '--alternatives',
+    about = 'How many suggestions are offered where one is asked for by hand. From 1 to 8. Default: 3.',
+  },
+  compute_ahead = {
+    user_only = false,
+    option = '--compute-ahead',
+    about = 'Whether what follows a suggestion is computed while that is shown. Default: true.',
   },
   prefetch = {
     user_only = false,
