@@ -6,7 +6,7 @@ PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
 
-.PHONY: run test lint format train eval bench-typing bench-engine bench-door clean
+.PHONY: run test lint format vscode e2e-vscode train eval bench-typing bench-engine bench-door clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -34,6 +34,15 @@ bench-engine: .venv/installed
 bench-door: .venv/installed
 	$(BIN)/python -m tests.bench.door $(ARGS)
 
+# VS Code's extension, editors/vscode/dist/midfill.vsix; needs Node 22 or newer, as `make e2e-vscode` brings it.
+vscode:
+	cd editors/vscode && npm ci --ignore-scripts && npm run package
+
+# Real VS Code, behind a browser: on Debian, as root, for Chromium comes from its packages.
+e2e-vscode: .venv/e2e-vscode
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
+	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
+
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)
 
@@ -45,4 +54,8 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt "$$(grep ^torch== constraints.txt)"
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/e2e-vscode: .venv/installed
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e-vscode]'
 	touch $@

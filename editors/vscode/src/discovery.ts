@@ -20,8 +20,8 @@ export interface Surroundings {
   readonly selected: readonly string[];
   /** The real path of a file that can be run; undefined where there is none. */
   program(file: string): string | undefined;
-  /** Whether the user lets this program of the workspace's run. */
-  agree(file: string): Promise<boolean>;
+  /** Whether the user has agreed that this program of the workspace's may run. */
+  isAgreed(file: string): boolean;
 }
 
 export interface Found {
@@ -33,15 +33,17 @@ export interface Found {
 export interface Discovery {
   readonly found?: Found;
   readonly problem?: string;
+  /** A program of the workspace's that would run if the user agreed. */
+  readonly askFor?: string;
   readonly looked: readonly string[];
 }
 
-export async function discover(around: Surroundings): Promise<Discovery> {
-  const looked: string[] = [];
+export function discover(around: Surroundings): Discovery {
   if (around.setting !== undefined && around.setting !== "") {
     return fromSetting(around.setting, around);
   }
-  looked.push("setting midfill.path: not set");
+  const looked = ["setting midfill.path: not set"];
+  let askFor: string | undefined;
   for (const { file, where } of candidates(around)) {
     const real = around.program(file);
     if (real === undefined) {
@@ -51,14 +53,17 @@ export async function discover(around: Surroundings): Promise<Discovery> {
     const isForeign = around.folders.some((folder) => isInside(folder, file) || isInside(folder, real));
     if (isForeign && !around.isTrusted) {
       looked.push(`${where}: ${file} lies in a workspace that is not trusted`);
-    } else if (isForeign && !(await around.agree(file))) {
+    } else if (isForeign && !around.isAgreed(file)) {
       looked.push(`${where}: ${file} lies in the workspace and was not agreed to`);
+      askFor ??= file;
     } else {
       looked.push(`${where}: ${file}`);
       return { found: { command: file, why: where }, looked };
     }
   }
-  return { problem: "there is no midfill on PATH or in the workspace's environment", looked };
+  return askFor === undefined
+    ? { problem: "there is no midfill on PATH or in the workspace's environment", looked }
+    : { problem: `${askFor} lies in the workspace and was not agreed to`, askFor, looked };
 }
 
 function fromSetting(setting: string, around: Surroundings): Discovery {

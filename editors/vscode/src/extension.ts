@@ -9,6 +9,7 @@ import { restartEngineRequest } from "./protocol.ts";
 import { Server, type View } from "./server.ts";
 import { SECTION, SettingsReader } from "./settings.ts";
 import { StatusBar } from "./statusbar.ts";
+import { agree } from "./surroundings.ts";
 
 let server: Server | undefined;
 
@@ -24,7 +25,7 @@ export function activate(context: vscode.ExtensionContext): void {
     offers,
     started,
     new StatusBar(started),
-    started.onDidChange((view) => void offerFix(view, commands)),
+    started.onDidChange((view) => void offerFix(view, commands, context.globalState)),
     ...Object.entries(commands).map(([name, run]) => vscode.commands.registerCommand(`midfill.${name}`, run)),
     vscode.workspace.onDidGrantWorkspaceTrust(() => restartIfMissing(started)),
     vscode.workspace.onDidChangeWorkspaceFolders(() => restartIfMissing(started)),
@@ -94,10 +95,19 @@ async function menu(): Promise<void> {
 }
 
 /** Says what is wrong where a person has to do something, and offers to. */
-async function offerFix(view: View, commands: Commands): Promise<void> {
-  if (view.life === "missing") {
-    const message = `midfill: ${view.discovery?.problem ?? "no server was found"}`;
-    const choice = await vscode.window.showErrorMessage(message, "How to Install", "Set Its Path", "Look Again");
+async function offerFix({ life, discovery, problem, isFinal }: View, commands: Commands, memory: vscode.Memento): Promise<void> {
+  const say = vscode.window.showErrorMessage;
+  if (life === "missing" && discovery?.askFor !== undefined) {
+    const question = `midfill: ${discovery.askFor} lies in this workspace. Run it here, now and from now on?`;
+    const choice = await vscode.window.showWarningMessage(question, "Run It", "Set Its Path");
+    if (choice === "Run It") {
+      await agree(discovery.askFor, memory);
+      await commands["restart"]?.();
+    } else if (choice === "Set Its Path") {
+      await openSettings(`${SECTION}.path`);
+    }
+  } else if (life === "missing") {
+    const choice = await say(`midfill: ${discovery?.problem ?? ""}`, "How to Install", "Set Its Path", "Look Again");
     if (choice === "How to Install") {
       await vscode.commands.executeCommand("workbench.action.openWalkthrough", "midfill.midfill#start", false);
     } else if (choice === "Set Its Path") {
@@ -105,9 +115,9 @@ async function offerFix(view: View, commands: Commands): Promise<void> {
     } else if (choice === "Look Again") {
       await commands["restart"]?.();
     }
-  } else if (view.life === "failed" && view.isFinal) {
-    const message = `midfill: the server keeps failing: ${view.problem ?? "unknown"}`;
-    const choice = await vscode.window.showErrorMessage(message, ...(["Show Log", "Diagnose", "Restart"] as const));
+  } else if (life === "failed" && isFinal) {
+    const message = `midfill: the server keeps failing: ${problem ?? "unknown"}`;
+    const choice = await say(message, ...(["Show Log", "Diagnose", "Restart"] as const));
     if (choice !== undefined) {
       await commands[{ "Show Log": "showLog", Diagnose: "diagnose", Restart: "restart" }[choice]]?.();
     }

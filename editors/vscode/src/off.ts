@@ -3,7 +3,8 @@
 import * as vscode from "vscode";
 import { change, SECTION } from "./settings.ts";
 
-const LANGUAGES = "disabled_languages";
+const ENABLED = "enabled_languages";
+const DISABLED = "disabled_languages";
 
 /** The setting that turns suggestions off in a document; undefined where none does. */
 export function whyOff(document: vscode.TextDocument | undefined): string | undefined {
@@ -13,8 +14,11 @@ export function whyOff(document: vscode.TextDocument | undefined): string | unde
   if (document === undefined) {
     return undefined;
   }
-  if (offLanguages().includes(document.languageId)) {
-    return `midfill.${LANGUAGES} has ${document.languageId}`;
+  const setting = whyOffInLanguage(document.languageId);
+  if (setting !== undefined) {
+    return setting === ENABLED
+      ? `midfill.${ENABLED} does not have ${document.languageId}`
+      : `midfill.${DISABLED} has ${document.languageId}`;
   }
   // VS Code asks nobody while this is off, unless the user asks for a suggestion.
   return vscode.workspace.getConfiguration("editor", document).get<boolean>("inlineSuggest.enabled", true)
@@ -32,14 +36,27 @@ export async function toggleLanguage(): Promise<void> {
     void vscode.window.showInformationMessage("midfill: open a file first, to say which language is meant.");
     return;
   }
-  const off = offLanguages();
-  await change(LANGUAGES, off.includes(language) ? off.filter((each) => each !== language) : [...off, language]);
+  if (whyOffInLanguage(language) === ENABLED) {
+    await change(ENABLED, [...languages(ENABLED), language]);
+  } else {
+    const off = languages(DISABLED);
+    await change(DISABLED, off.includes(language) ? off.filter((each) => each !== language) : [...off, language]);
+  }
 }
 
 function isEnabled(): boolean {
   return vscode.workspace.getConfiguration(SECTION).get<boolean>("enabled", true);
 }
 
-function offLanguages(): readonly string[] {
-  return vscode.workspace.getConfiguration(SECTION).get<string[]>(LANGUAGES, []);
+/** No enabled languages are all. */
+function whyOffInLanguage(language: string): typeof ENABLED | typeof DISABLED | undefined {
+  if (languages(DISABLED).includes(language)) {
+    return DISABLED;
+  }
+  const enabled = languages(ENABLED);
+  return enabled.length > 0 && !enabled.includes(language) ? ENABLED : undefined;
+}
+
+function languages(setting: typeof ENABLED | typeof DISABLED): readonly string[] {
+  return vscode.workspace.getConfiguration(SECTION).get<string[]>(setting, []);
 }

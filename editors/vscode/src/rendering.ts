@@ -65,9 +65,8 @@ function running(status: Status | undefined, off: string | undefined): Headline 
       return { text: "$(sync~spin) midfill", headline: "busy", severity: "normal" };
     case "engine_down":
       return { text: "$(error) midfill: engine down", headline: "the engine is down", severity: "error" };
-    case undefined:
-      return { text: "$(loading~spin) midfill", headline: "the server is starting", severity: "normal" };
     case "ready":
+    case undefined:
       return { text: "$(check) midfill", headline: "ready", severity: "normal" };
   }
 }

@@ -8,6 +8,7 @@
 
 import { homedir } from "node:os";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import type { Readable } from "node:stream";
 import * as vscode from "vscode";
 import {
@@ -25,6 +26,7 @@ import { surroundings } from "./surroundings.ts";
 
 const PAUSES_MS = [0, 1000, 2000, 4000, 8000];
 const FORGET_MS = 180_000;
+const PATIENCE_MS = 5000; // with a server that does not start or stop
 
 /** What the rest of the extension sees of the server. */
 export interface View {
@@ -103,7 +105,7 @@ export class Server implements vscode.Disposable {
 
   private async start(): Promise<void> {
     this.show({ life: "starting" });
-    const discovery = await discover(await surroundings(this.settings.path, this.memory));
+    const discovery = discover(await surroundings(this.settings.path, this.memory));
     discovery.looked.forEach((line) => this.log.info(`looking for the server: ${line}`));
     const { found } = discovery;
     if (found === undefined) {
@@ -121,14 +123,14 @@ export class Server implements vscode.Disposable {
     client.onNotification(didChangeStatus, (status) => this.show({ life: "running", discovery, status }));
     try {
       await client.start();
-      this.show({ life: "running", discovery });
+    } catch (error) {
+      this.failed(discovery, error instanceof Error ? error.message : String(error));
+      return;
+    }
+    try {
       this.show({ life: "running", discovery, status: await client.sendRequest(statusRequest, {}) });
     } catch (error) {
-      if (client.state !== State.Running) {
-        this.failed(discovery, error instanceof Error ? error.message : String(error));
-      } else {
-        this.log.warn(`the server gave no status: ${String(error)}`);
-      }
+      this.log.warn(`the server gave no status: ${String(error)}`);
     }
   }
 
@@ -137,11 +139,12 @@ export class Server implements vscode.Disposable {
     this.current = undefined;
     try {
       if (client?.state === State.Starting) {
-        await client.start();
+        await Promise.race([client.start(), setTimeout(PATIENCE_MS)]);
       }
-      await client?.dispose(5000);
+      await client?.dispose(PATIENCE_MS);
     } catch (error) {
       this.log.warn(`while stopping the server: ${String(error)}`);
+      client?.serverProcess?.kill();
     }
   }
 
@@ -189,7 +192,7 @@ export class Server implements vscode.Disposable {
     this.failures = [...recent, now];
     this.show({ life: "failed", problem: reason, isFinal: pause === undefined, ...(discovery && { discovery }) });
     if (pause !== undefined && !this.isDisposed) {
-      this.pause = setTimeout(() => void this.enqueue(), pause);
+      this.pause = global.setTimeout(() => void this.enqueue(), pause);
     }
   }
 

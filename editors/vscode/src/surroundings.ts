@@ -26,7 +26,7 @@ export async function surroundings(setting: string | undefined, memory: vscode.M
     folders: folders.flatMap((folder) => [folder.uri.fsPath, ...(realPath(folder.uri.fsPath) ?? [])]),
     selected: await selectedEnvironments(folders),
     program,
-    agree: (file) => agree(file, memory),
+    isAgreed: (file) => memory.get<string[]>(AGREED, []).includes(file),
   };
 }
 
@@ -62,15 +62,7 @@ async function selectedEnvironments(folders: readonly vscode.WorkspaceFolder[]):
   }
 }
 
-async function agree(file: string, memory: vscode.Memento): Promise<boolean> {
-  const agreed = memory.get<string[]>(AGREED, []);
-  if (agreed.includes(file)) {
-    return true;
-  }
-  const question = `midfill: ${file} lies in this workspace. Run it here, now and from now on?`;
-  const isAgreed = (await vscode.window.showInformationMessage(question, "Run It", "Don't Run It")) === "Run It";
-  if (isAgreed) {
-    await memory.update(AGREED, [...agreed, file]);
-  }
-  return isAgreed;
+/** Remembers that the user lets a program of a workspace's run. */
+export async function agree(file: string, memory: vscode.Memento): Promise<void> {
+  await memory.update(AGREED, [...memory.get<string[]>(AGREED, []), file]);
 }

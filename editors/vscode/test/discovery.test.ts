@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { discover, type Surroundings } from "../src/discovery.ts";
 
-interface Machine extends Partial<Omit<Surroundings, "program" | "agree">> {
+interface Machine extends Partial<Omit<Surroundings, "program" | "isAgreed">> {
   /** Files that can be run, each with its real path where that is another. */
   readonly programs?: Readonly<Record<string, string>>;
   readonly agreesTo?: readonly string[];
@@ -14,9 +14,9 @@ function same(...files: string[]): Record<string, string> {
   return Object.fromEntries(files.map((file) => [file, file]));
 }
 
-async function found(machine: Machine): Promise<string> {
+function found(machine: Machine): string {
   const { programs = {}, agreesTo = [], ...rest } = machine;
-  const discovery = await discover({
+  const discovery = discover({
     setting: undefined,
     pathVariable: "/usr/bin:/usr/local/bin",
     home: "/home/me",
@@ -25,7 +25,7 @@ async function found(machine: Machine): Promise<string> {
     folders: ["/work/repo"],
     selected: [],
     program: (file) => programs[file],
-    agree: (file) => Promise.resolve(agreesTo.includes(file)),
+    isAgreed: (file) => agreesTo.includes(file),
     ...rest,
   });
   return discovery.found ? `${discovery.found.command} by ${discovery.found.why}` : (discovery.problem ?? "");
@@ -72,7 +72,7 @@ const CASES: readonly [name: string, machine: Machine, expected: string][] = [
     { programs: same(LOCAL), agreesTo: [LOCAL] },
     `${LOCAL} by the workspace's .venv`,
   ],
-  ["the workspace's environment, not agreed to", { programs: same(LOCAL) }, NONE],
+  ["the workspace's environment, not agreed to", { programs: same(LOCAL) }, `${LOCAL} lies in the workspace and was not agreed to`],
   [
     "a workspace that is not trusted, whatever was agreed to",
     { isTrusted: false, programs: same(LOCAL), agreesTo: [LOCAL] },
@@ -86,7 +86,7 @@ const CASES: readonly [name: string, machine: Machine, expected: string][] = [
   [
     "a link on PATH into the workspace is the workspace's",
     { programs: { "/usr/bin/midfill": "/work/repo/evil" } },
-    NONE,
+    "/usr/bin/midfill lies in the workspace and was not agreed to",
   ],
   [
     "a folder whose name only begins alike is outside",
@@ -102,5 +102,5 @@ const CASES: readonly [name: string, machine: Machine, expected: string][] = [
 ];
 
 for (const [name, machine, expected] of CASES) {
-  void test(name, async () => assert.equal(await found(machine), expected));
+  void test(name, () => assert.equal(found(machine), expected));
 }

@@ -57,7 +57,7 @@ class CodeServer:
         # Without the first, VS Code asks a login shell for the environment, and gets another PATH.
         gallery = json.dumps({"serviceUrl": "http://127.0.0.1:9/", "itemUrl": "http://127.0.0.1:9/"})
         self._env = home.env | {"VSCODE_CLI": "1", "EXTENSIONS_GALLERY": gallery}
-        self._run("--install-extension", str(VSIX))
+        self.install(VSIX)
         self._port = _free_port()
         options = ("--auth", "none", "--disable-telemetry", "--disable-update-check", "--disable-workspace-trust")
         self._process = subprocess.Popen(
@@ -78,11 +78,37 @@ class CodeServer:
         for folder, values in (("User", QUIET | named), ("Machine", named)):
             (self.home.folder / "code" / folder / "settings.json").write_text(json.dumps(values), "utf-8")
 
-    def window(self, browser: Browser, folder: Path | None = None) -> Window:
+    def install(self, vsix: Path) -> None:
+        """Installs a packaged extension, from its file."""
+        done = subprocess.run(
+            [*self._command, "--install-extension", str(vsix)], env=self._env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def window(
+        self, browser: Browser, folder: Path | None = None, *, status: str = "midfill", model: str = "scripted"
+    ) -> Window:
+        """Opens a folder in a window of its own, and waits until midfill shows that status there, with the model."""
         folder = folder or self.home.project
         page = browser.new_page(viewport={"width": 1000, "height": 600})
-        page.goto(f"http://127.0.0.1:{self._port}/?folder={urllib.parse.quote(str(folder))}", timeout=PATIENCE_S * 1000)
-        return Window(page)
+        page.set_default_timeout(PATIENCE_S * 1000)
+        page.goto(f"http://127.0.0.1:{self._port}/?folder={urllib.parse.quote(str(folder))}")
+        window = Window(page)
+        window.shows_status(status, f"model: {model}")
+        return window
+
+    def server_pids(self) -> list[int]:
+        """Finds the language servers of this home."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                args = (entry / "cmdline").read_bytes() if entry.name.isdecimal() else b""
+                environ = (entry / "environ").read_bytes() if b"lsp_server\0serve" in args else b""
+            except OSError:  # it has ended meanwhile
+                continue
+            if f"\0HOME={self.home.folder}\0".encode() in b"\0" + environ:
+                found.append(int(entry.name))
+        return found
 
     def close(self) -> None:
         """Ends the whole group: VS Code's processes outlive their server."""
@@ -100,10 +126,6 @@ class CodeServer:
         folder = self.home.folder
         return [str(NODE), str(ENTRY), "--user-data-dir", str(folder / "code"), "--extensions-dir", str(folder / "extensions")]
 
-    def _run(self, *args: str) -> None:
-        done = subprocess.run([*self._command, *args], env=self._env, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
-
     def _is_up(self) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/healthz", timeout=1):
@@ -117,18 +139,21 @@ class Window:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        page.set_default_timeout(PATIENCE_S * 1000)
-        self.wait_until_ready()
-
-    def wait_until_ready(self) -> None:
-        """Waits until the extension shows that server and engine are there."""
-        wait_for("midfill to be ready", lambda: self.status == "midfill" and self.page.locator(f"{_STATUS} .codicon-check").count())
 
     @property
-    def status(self) -> str:
-        """What the status bar says."""
+    def status(self) -> tuple[str, str]:
+        """What the status bar says, and its tooltip."""
         item = self.page.locator(_STATUS)
-        return item.inner_text().strip() if item.count() else ""
+        if not item.count():
+            return "", ""
+        return item.inner_text().strip(), item.locator("a").get_attribute("aria-label") or ""
+
+    def shows_status(self, text: str, tooltip: str = "") -> None:
+        """Waits until the status bar says so."""
+        try:
+            wait_for(f"status {text!r}, {tooltip!r}", lambda: self.status[0] == text and tooltip in self.status[1])
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {self.status}") from None
 
     def open(self, path: Path) -> None:
         """Opens a file as a person would who knows its path."""
@@ -154,10 +179,10 @@ class Window:
     def command(self, title: str) -> None:
         """Runs a command through the palette."""
         self.press("F1")
-        box = self.page.locator(".quick-input-widget input[type=text]")
-        box.fill(f">{title}")
-        self.page.locator(".quick-input-list .monaco-list-row", has_text=title).first.wait_for()
-        self.press("Enter")
+        self.page.locator(".quick-input-widget input[type=text]").fill(f">{title}")
+        # A key of its own is in the label too.
+        rows = self.page.locator(f".quick-input-list .monaco-list-row:is([aria-label='{title}'], [aria-label^='{title},'])")
+        rows.first.click()
 
     @property
     def ghost(self) -> str:
@@ -179,10 +204,6 @@ class Window:
     def save(self) -> None:
         self.press("Control+s")
         self.page.locator(".tab.active.dirty").wait_for(state="detached")
-
-    def close_file(self) -> None:
-        self.press("Control+s")
-        self.command("View: Close All Editors")
 
     def close(self) -> None:
         self.page.close()

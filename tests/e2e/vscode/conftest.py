@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.e2e.home import Home
+from tests.e2e.home import SCRIPT, Home
 from tests.e2e.vscode.code_server import CodeServer, Window
+
+# Beside what all editors' tests know: indentation that a key adds, and a long line of bench keys.
+RULES = ({"prefix_ends": "while True:\n", "text": "    step()\n"}, {"prefix_ends": "\nv", "text": "alue\n"})
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +27,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home(tmp_path_factory.mktemp("home"))
+    return Home(tmp_path_factory.mktemp("home"), *SCRIPT, *RULES)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +39,7 @@ def vscode(home: Home) -> Iterator[CodeServer]:
 
 @pytest.fixture(scope="module")
 def shared_window(vscode: CodeServer, browser: Browser) -> Iterator[Window]:
+    """One window for all cases of a file, each of which opens a document of its own."""
     opened = vscode.window(browser)
     yield opened
     opened.close()

@@ -31,7 +31,12 @@ class Case:
 
 AREA = "def area(width, height):\n    "
 CASES = (
-    Case("drawn and accepted whole", f"{AREA}┃\n", ("return ", "[width * height]", "<Tab>", "[]"), f"{AREA}return width * height\n"),
+    Case(
+        "drawn and accepted whole",
+        f"{AREA}┃\n",
+        ("return ", "[width * height]", "<Tab>", "[]"),
+        f"{AREA}return width * height\n",
+    ),
     Case(
         "typed through",
         f"{AREA}┃\n",
@@ -53,7 +58,16 @@ CASES = (
     Case(
         "accepted word by word, the rest stays",
         f"{AREA}┃\n",
-        ("return ", "[width * height]", "<Control+ArrowRight>", "[ * height]", "<Control+ArrowRight>", "[* height]", "<Tab>", "[]"),
+        (
+            "return ",
+            "[width * height]",
+            "<Control+ArrowRight>",
+            "[ * height]",
+            "<Control+ArrowRight>",
+            "[* height]",
+            "<Tab>",
+            "[]",
+        ),
         f"{AREA}return width * height\n",
     ),
     Case(
@@ -75,10 +89,42 @@ CASES = (
         "def block():\r\n    one = 1\r\n    two = 2\r\n    return one + two\r\n\r\nx = 1\r\n",
     ),
     Case("not ASCII", "┃\n", ("naïve = ", "[café + 1]", "<Tab>"), "naïve = café + 1\n"),
-    Case("astral characters before the cursor and in the suggestion", "s = '🙂🙂'┃\n", (" + ", "['🦀' + tail]", "<Tab>"), "s = '🙂🙂' + '🦀' + tail\n"),
-    Case("behind tabs", "if a:\n\tif b:\n\t\t┃\n", ("return ", "[width * height]", "<Tab>"), "if a:\n\tif b:\n\t\treturn width * height\n"),
+    Case(
+        "astral characters before the cursor and in the suggestion",
+        "s = '🙂🙂'┃\n",
+        (" + ", "['🦀' + tail]", "<Tab>"),
+        "s = '🙂🙂' + '🦀' + tail\n",
+    ),
+    Case(
+        "behind tabs",
+        "if a:\n\tif b:\n\t\t┃\n",
+        ("return ", "[width * height]", "<Tab>"),
+        "if a:\n\tif b:\n\t\treturn width * height\n",
+    ),
     Case("a bracket that the editor closed", "┃\n", ("print(", "[width, height]", "<Tab>"), "print(width, height)\n"),
     Case("text behind the cursor", "x = f(┃) # sums\n", ("total = ", "[]"), "x = f(total = ) # sums\n"),
+    Case(
+        "Tab indents before the column where the suggestion begins",
+        "while True:\n┃\n",
+        ("<Alt+\\\\>", "[    step()]", "<Tab>", "[step()]", "<Tab>", "[]"),
+        "while True:\n    step()\n",
+    ),
+    Case(
+        "the next of several, and the one before",
+        "┃\n",
+        (
+            "area = ",
+            "[width * height]",
+            "<Alt+\\\\>",
+            "<Alt+]>",
+            "[height * width]",
+            "<Alt+[>",
+            "[width * height]",
+            "<Alt+]>",
+            "<Tab>",
+        ),
+        "area = height * width\n",
+    ),
     Case("Escape hides it", f"{AREA}┃\n", ("return ", "[width * height]", "<Escape>", "[]"), f"{AREA}return \n"),
 )
 
