@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, TimeoutError
 
 from tests.e2e.home import BUILD, PATIENCE_S, ROOT, Home, wait_for
 
@@ -157,13 +157,25 @@ class Window:
 
     def open(self, path: Path) -> None:
         """Opens a file as a person would who knows its path."""
-        self.page.keyboard.press("Control+p")
-        self.page.locator(".quick-input-widget input[type=text]").fill(str(path))
+        self._ask("Control+p", str(path))
         self.page.locator(".quick-input-list .monaco-list-row", has_text=path.name).first.wait_for()
         self.page.keyboard.press("Enter")
         self.page.locator(f".tab.active[data-resource-name='{path.name}']").wait_for()
         self.page.locator(f"{_EDITOR} .view-line").first.wait_for()
         wait_for("the editor to have the focus", lambda: self.page.locator(f"{_EDITOR}.focused").count())
+
+    def _ask(self, key: str, text: str) -> None:
+        """Opens the box that asks for a file or a command, again where something else took the key, and fills it."""
+        box = self.page.locator(".quick-input-widget input[type=text]")
+        for _ in range(5):
+            self.press(key)
+            try:
+                box.fill(text, timeout=5000)
+            except TimeoutError:
+                self.press("Escape")
+            else:
+                return
+        raise AssertionError(f"{key} opened nothing")
 
     def go(self, line: int, before_end: int = 0) -> None:
         """Puts the cursor that many keys before the end of a line, counted from 0."""
@@ -178,8 +190,7 @@ class Window:
 
     def command(self, title: str) -> None:
         """Runs a command through the palette."""
-        self.press("F1")
-        self.page.locator(".quick-input-widget input[type=text]").fill(f">{title}")
+        self._ask("F1", f">{title}")
         # A key of its own is in the label too.
         rows = self.page.locator(f".quick-input-list .monaco-list-row:is([aria-label='{title}'], [aria-label^='{title},'])")
         rows.first.click()
@@ -200,6 +211,13 @@ class Window:
             wait_for(f"ghost text {ghost!r}", lambda: self.ghost == ghost)
         except AssertionError as error:
             raise AssertionError(f"{error}; drawn is {self.ghost!r} in\n{self.text}") from None
+
+    def shows(self, text: str) -> None:
+        """Waits until exactly this is drawn, apart from ghost text and empty lines at the end."""
+        try:
+            wait_for("the text", lambda: self.text.rstrip("\n") == text.rstrip("\n"), patience_s=10)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{text}; drawn is\n{self.text}") from None
 
     def save(self) -> None:
         self.press("Control+s")
