@@ -20,6 +20,7 @@ from engine.heads import GPTBigCodeForCausalLM
 from engine.healing import Healing
 from engine.jobs import Interrupted, Job
 from engine.planner import Planner
+from engine.quantized_model import QuantizedForCausalLM
 from engine.sampler import Sampled, Sampler
 from engine.speculate import PromptLookup
 from engine.stopping import Writer
@@ -70,7 +71,12 @@ class Decoder:
     """Answers requests with one model, over one pool of caches; one job at a time."""
 
     def __init__(
-        self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, pool: CachePool, *, background: Allowance | None = None
+        self,
+        model: GPTBigCodeForCausalLM | QuantizedForCausalLM,
+        tokenizer: Tokenizer,
+        pool: CachePool,
+        *,
+        background: Allowance | None = None,
     ) -> None:
         self._model = model
         self._background = background or Allowance(None)

@@ -114,6 +114,10 @@ class KVCache:
         layer[:, :, self.length : end] = kv
         return layer[:, :, :end]
 
+    def layer(self, layer_idx: int) -> Tensor:
+        """A layer's whole buffer, for a kernel that stores the new rows by itself. Shapes: (B, K, C, 2 * D)."""
+        return self._buffer.fused[layer_idx]
+
     def commit(self, n_new: int) -> None:
         """Makes the rows stored since the last commit part of the live prefix."""
         self.length += n_new

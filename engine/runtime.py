@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -12,16 +13,20 @@ from engine.allowance import Allowance
 from engine.api import EngineError, EngineOptions, Request
 from engine.attention import choose_attention
 from engine.cache_pool import CachePool
+from engine.cores import n_physical_cores
 from engine.decoder import Decoder
 from engine.heads import GPTBigCodeForCausalLM
 from engine.jobs import Job
 from engine.model_files import model_folder
+from engine.native.library import NoKernels, load_library
+from engine.quantized_model import QuantizedForCausalLM
 from engine.tokenizer import Tokenizer
 from engine.weights import Progress
 
 log = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
+NATIVE = "native"  # the attention of the int8 kernels
 CACHE_SHARE = 0.25  # of free memory, where the user set no budget
 
 
@@ -44,7 +49,7 @@ class Placement:
 class Runtime:
     """A loaded model, ready to answer."""
 
-    model: GPTBigCodeForCausalLM
+    model: GPTBigCodeForCausalLM | QuantizedForCausalLM
     decoder: Decoder
     name: str
     placement: Placement
@@ -56,15 +61,11 @@ def place(options: EngineOptions) -> Placement:
     Raises: EngineError where a choice of the user's cannot be had; the message says what can.
     """
     device, why_device = _device(options.device)
-    if options.dtype == "auto":
-        dtype, why_dtype = (
-            (torch.float16, "half the memory traffic") if device.type != "cpu" else (torch.float32, "no faster one")
-        )
-    elif options.dtype in DTYPES:
-        dtype, why_dtype = DTYPES[options.dtype], "asked for"
+    dtype, why_dtype = _dtype(options, device)
+    if dtype is torch.int8:
+        attention, why_attention = NATIVE, "the int8 kernels' own"
     else:
-        raise EngineError(f"dtype {options.dtype!r} is none of auto, {', '.join(DTYPES)}")
-    attention, why_attention = choose_attention(options.attention, dtype, device)
+        attention, why_attention = choose_attention(options.attention, dtype, device)
     name = str(dtype).removeprefix("torch.")
     return Placement(device, dtype, attention, f"{device}: {why_device}; {name}: {why_dtype}; {attention}: {why_attention}")
 
@@ -76,19 +77,11 @@ def load(options: EngineOptions, progress: Progress) -> Runtime:
     """
     placement = place(options)
     log.info("running on %s", placement.reason)
-    if options.n_threads is not None:
-        torch.set_num_threads(options.n_threads)
     folder = model_folder(options.model)
     tokenizer = Tokenizer.from_pretrained(folder)
-    model = GPTBigCodeForCausalLM.from_pretrained(
-        folder,
-        dtype=placement.dtype,
-        attn_implementation=placement.attention,
-        device=placement.device,
-        progress=progress,
-    )
+    model = _load_model(folder, options.n_threads, placement, progress)
     budget = options.budget_bytes or int(CACHE_SHARE * _free_bytes(placement.device))
-    pool, background = CachePool(model.transformer.new_cache, budget), Allowance(options.background_tokens_per_min)
+    pool, background = CachePool(model.new_cache, budget), Allowance(options.background_tokens_per_min)
     decoder = Decoder(model, tokenizer, pool, background=background)
     return Runtime(model, decoder, options.model, placement)
 
@@ -99,6 +92,53 @@ def warm_up(runtime: Runtime) -> None:
     for _ in runtime.decoder.complete(Job(request)):
         pass
     runtime.decoder.forget(request.document)
+
+
+def _load_model(
+    folder: Path, n_threads: int | None, placement: Placement, progress: Progress
+) -> GPTBigCodeForCausalLM | QuantizedForCausalLM:
+    if placement.dtype is torch.int8:
+        torch.set_num_threads(1)  # all that is left to torch is the sampling of one row
+        return QuantizedForCausalLM.from_pretrained(folder, n_threads=n_threads or n_physical_cores(), progress=progress)
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    return GPTBigCodeForCausalLM.from_pretrained(
+        folder,
+        dtype=placement.dtype,
+        attn_implementation=placement.attention,
+        device=placement.device,
+        progress=progress,
+    )
+
+
+def _dtype(options: EngineOptions, device: torch.device) -> tuple[torch.dtype, str]:
+    wants_int8 = options.dtype == "int8" or (options.dtype == "auto" and device.type == "cpu")
+    why_not = _why_no_int8(options, device) if wants_int8 else None
+    if options.dtype == "auto":
+        if device.type != "cpu":
+            return torch.float16, "half the memory traffic"
+        return (
+            (torch.int8, "a quarter of the memory traffic")
+            if why_not is None
+            else (torch.float32, f"int8 cannot be: {why_not}")
+        )
+    if options.dtype not in DTYPES:
+        raise EngineError(f"dtype {options.dtype!r} is none of auto, {', '.join(DTYPES)}")
+    if why_not is not None:
+        raise EngineError(f"dtype 'int8': {why_not}")
+    return DTYPES[options.dtype], "asked for"
+
+
+def _why_no_int8(options: EngineOptions, device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return "its kernels run on the CPU only; take dtype float16, or device cpu"
+    if options.attention not in ("auto", NATIVE):
+        return f"its kernels have an attention of their own, not {options.attention!r}; take attention auto, or dtype float32"
+    try:
+        load_library()
+    except NoKernels as error:
+        return f"{error}; install gcc or clang, or take dtype float32"
+    return None
 
 
 def _device(wanted: str) -> tuple[torch.device, str]:

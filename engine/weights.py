@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 
@@ -39,25 +39,38 @@ def load_weights(
     raise to abandon.
     Raises: CheckpointError naming file, key, got and wanted shape.
     """
-    parameters = {our_name(name): (name, parameter.shape) for name, parameter in model.named_parameters()}
-    found: dict[str, Tensor] = {}
+    shapes = {our_name(name): (name, parameter.shape) for name, parameter in model.named_parameters()}
+    tensors = read_weights(shapes, folder, config, progress)
+    found = {name: tensor.to(device=device, dtype=dtype).contiguous() for name, tensor in tensors}
+    missing_head = {name for name, _ in shapes.values() if name not in found and name != "lm_head.weight"}
+    common = reduce(torch.promote_types, {tensor.dtype for tensor in found.values()})
+    model.load_state_dict({name: tensor.to(common) for name, tensor in found.items()}, strict=False, assign=True)
+    return missing_head
+
+
+def read_weights(
+    shapes: dict[str, tuple[str, torch.Size]], folder: Path, config: GPTBigCodeConfig, progress: Progress | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Every weight that is wanted, as the folder stores it, one at a time; what else a head stores is passed over.
+
+    `shapes` has under each name of our scheme the name to give it and its shape.
+    Raises: CheckpointError naming file, key, got and wanted shape; at the end, where more than a task's head is missing.
+    """
+    missing = dict(shapes)
     for stored in stored_tensors(folder, config):
-        if stored.name in parameters:
-            name, shape = parameters[stored.name]
+        if stored.name in shapes:
+            name, shape = shapes[stored.name]
             _check(stored, shape)
-            found[name] = stored.tensor.to(device=device, dtype=dtype).contiguous()
+            missing.pop(stored.name, None)
+            yield name, stored.tensor
         elif stored.name not in HEADS:
             raise CheckpointError(
                 f"{stored.path}: holds {stored.key} of shape {list(stored.tensor.shape)}, which GPTBigCode does not have"
             )
         if progress is not None:
             progress(stored.share)
-    missing = {name: shape for name, shape in parameters.values() if name not in found}
-    missing_head = {name for name in missing if name in HEADS and name != "lm_head.weight"}
-    _check_complete(folder, {name: list(shape) for name, shape in missing.items() if name not in missing_head})
-    common = reduce(torch.promote_types, {tensor.dtype for tensor in found.values()})
-    model.load_state_dict({name: tensor.to(common) for name, tensor in found.items()}, strict=False, assign=True)
-    return missing_head
+    own_heads = {name for name in missing if name in HEADS and name != "lm_head.weight"}
+    _check_complete(folder, {name: list(shape) for our, (name, shape) in missing.items() if our not in own_heads})
 
 
 def save_weights(weights: dict[str, Tensor], config: GPTBigCodeConfig, architecture: str, folder: Path) -> None:

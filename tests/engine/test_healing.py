@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.api import Order, Request
@@ -14,6 +14,7 @@ from engine.tokenizer import Tokenizer
 from tests.engine.conftest import load
 
 TOKENIZER = Tokenizer.from_pretrained(SHIPPED_MODEL)
+TOKENS = [TOKENIZER.token_bytes(idx) for idx in range(TOKENIZER.n_vocab)]
 WORDS = st.one_of(st.sampled_from([" return", "calc", "\n        ", "é", "日本", "_", "0", "):"]), st.text(max_size=12))
 
 
@@ -24,14 +25,14 @@ def decoder(checkpoint) -> Decoder:
 
 
 @given(WORDS)
+@settings(deadline=None)
 def test_the_words_own_token_is_allowed_and_each_that_holds_it_all(word) -> None:
     left, ids = word.encode(), TOKENIZER.encode(word)
     allowed = Healing(tuple(ids), TOKENIZER).allowed()
     if not left:
         assert allowed is None
         return
-    tokens = [TOKENIZER.token_bytes(idx) for idx in range(TOKENIZER.n_vocab)]
-    assert sorted(allowed.tolist()) == sorted({ids[0]} | {idx for idx, token in enumerate(tokens) if token.startswith(left)})
+    assert sorted(allowed.tolist()) == sorted({ids[0]} | {idx for idx, token in enumerate(TOKENS) if token.startswith(left)})
 
 
 @pytest.mark.parametrize("typed", ["    re", "    value = it", "    x = [", "    # naïve", "    ", "    日本"])

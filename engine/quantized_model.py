@@ -1,0 +1,228 @@
+"""GPTBigCode with int8 weights on the CPU, layer by layer through the C kernels; to the decoder it is a causal LM.
+
+Inputs are quantised by row, products summed as integers, attention merged in blocks that start at the same keys for
+every row: what a row becomes never depends on the rows beside it, nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from ctypes import byref
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from engine.api import EngineError
+from engine.config import GPTBigCodeConfig
+from engine.heads import HeadOutput
+from engine.kv_cache import CacheShape, KVCache
+from engine.model import LayerHook
+from engine.model_files import n_used_ids
+from engine.native.library import Block, Linear, Norm, Shape, load_library, variants
+from engine.quantize import load_quantized
+from engine.weights import Progress
+
+# enum activation of kernels.h; the roundings that set gelu_new apart are finer than int8
+ACTIVATIONS = {"gelu_pytorch_tanh": 2, "gelu_new": 2, "gelu_fast": 2, "gelu": 3, "relu": 4}
+
+
+class Kernels:
+    """One model's weights in the C library's hands, and the threads that run it."""
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        config: GPTBigCodeConfig,
+        tensors: dict[str, Tensor],
+        *,
+        n_threads: int,
+        variant: str | None = None,
+    ) -> None:
+        """`variant` None takes the machine's best instruction set. Raises: EngineError where it cannot start."""
+        self._library = library
+        self._tensors = dict(tensors)  # the library holds their addresses only
+        self.variant = variant or variants(library)[0]
+        n_embd = config.n_embd
+        shape = Shape(
+            n_layer=config.n_layer,
+            n_embd=n_embd,
+            n_head=config.n_head,
+            n_kv_head=config.n_kv_head,
+            head_dim=config.head_dim,
+            n_inner=config.inner_dim,
+            n_vocab=config.vocab_size,
+            activation=ACTIVATIONS[config.activation_function],
+            n_threads=n_threads,
+            eps=config.layer_norm_epsilon,
+            attention_scale=config.head_dim**-0.5 if config.scale_attn_weights else 1.0,
+        )
+        blocks = [self._block(f"transformer.h.{idx}", n_embd, config.inner_dim) for idx in range(config.n_layer)]
+        self._wte = self._linear("transformer.wte", n_embd, config.vocab_size)
+        head = self._wte if config.tie_word_embeddings else self._linear("lm_head", n_embd, config.vocab_size)
+        final_norm = self._norm("transformer.ln_f")
+        self._model = library.midfill_open(
+            byref(shape), (Block * len(blocks))(*blocks), byref(final_norm), byref(head), self.variant.encode()
+        )
+        if not self._model:
+            raise EngineError(f"the int8 kernels ({self.variant}) could not start {n_threads} threads")
+        self.close = weakref.finalize(self, library.midfill_close, self._model)
+
+    def embed(self, ids: Tensor, first_position: int, h: Tensor) -> None:
+        """Token and position embeddings. Shapes: ids (1, T) int64, each below V; h (1, T, E) is written."""
+        wpe = self._tensors["transformer.wpe.weight"].data_ptr()
+        self._library.midfill_embed(byref(self._wte), wpe, ids.data_ptr(), ids.shape[1], first_position, h.data_ptr())
+
+    def run_layer(self, layer_idx: int, h: Tensor, kv: Tensor, n_cached: int) -> None:
+        """One layer, in place. Shapes: h (1, T, E); kv (1, K, C, 2 * D) has room behind the cached rows."""
+        _check(self._library.midfill_layers(
+            self._model, layer_idx, 1, h.data_ptr(), h.shape[1], kv.data_ptr(), 0, kv.stride(1), n_cached
+        ))  # fmt: skip
+
+    def head(self, h: Tensor, logits: Tensor) -> None:
+        """Final norm and head. Shapes: h (1, T, E); logits (1, T, V) is written."""
+        _check(self._library.midfill_head(self._model, h.data_ptr(), h.shape[1], logits.data_ptr()))
+
+    def read_speed(self) -> float:
+        """Bytes per second that all threads together read, measured on the largest weights."""
+        largest = max(self._tensors.values(), key=lambda tensor: tensor.nbytes)
+        speed: float = self._library.midfill_read_speed(self._model, largest.data_ptr(), largest.nbytes)
+        return speed
+
+    def _block(self, name: str, n_embd: int, n_inner: int) -> Block:
+        return Block(
+            self._norm(f"{name}.ln_1"),
+            self._norm(f"{name}.ln_2"),
+            self._linear(f"{name}.attn.c_attn", n_embd),
+            self._linear(f"{name}.attn.c_proj", n_embd, n_embd),
+            self._linear(f"{name}.mlp.c_fc", n_embd, n_inner),
+            self._linear(f"{name}.mlp.c_proj", n_inner, n_embd),
+        )
+
+    def _norm(self, name: str) -> Norm:
+        return Norm(self._tensors[f"{name}.weight"].data_ptr(), self._tensors[f"{name}.bias"].data_ptr())
+
+    def _linear(self, name: str, n_in: int, n_out: int | None = None) -> Linear:
+        """`n_out` None: all of the panels, whose sections the kernels know."""
+        weight, scales = self._tensors[f"{name}.weight"], self._tensors[f"{name}.weight_scale"]
+        bias = self._tensors.setdefault(f"{name}.bias", torch.zeros_like(scales))
+        return Linear(weight.data_ptr(), scales.data_ptr(), bias.data_ptr(), n_in, n_out or len(scales))
+
+
+class QuantizedEmbedding(nn.Module):
+    """Token and position embeddings."""
+
+    def __init__(self, kernels: Kernels, n_vocab: int, n_embd: int) -> None:
+        super().__init__()
+        self._kernels, self._n_vocab, self._n_embd = kernels, n_vocab, n_embd
+
+    def forward(self, ids: Tensor, first_position: int) -> Tensor:
+        """Shapes: ids (1, T), result (1, T, E)."""
+        if bool(((ids < 0) | (ids >= self._n_vocab)).any()):
+            raise IndexError(f"a token id is outside 0 to {self._n_vocab - 1}")
+        h = torch.empty(1, ids.shape[1], self._n_embd)
+        self._kernels.embed(ids.contiguous(), first_position, h)
+        return h
+
+
+class QuantizedBlock(nn.Module):
+    """One layer; a module so that hooks see the rows that go in."""
+
+    def __init__(self, kernels: Kernels, layer_idx: int) -> None:
+        super().__init__()
+        self._kernels, self._layer_idx = kernels, layer_idx
+
+    def forward(self, h: Tensor, kv_cache: KVCache) -> Tensor:
+        """Overwrites `h`, and the cache's rows behind its live prefix. Shapes: h and result (1, T, E)."""
+        self._kernels.run_layer(self._layer_idx, h, kv_cache.layer(self._layer_idx), kv_cache.length)
+        return h
+
+
+class QuantizedModel(nn.Module):
+    """The transformer without a head, one sequence at a time."""
+
+    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = QuantizedEmbedding(kernels, config.vocab_size, config.n_embd)
+        self.h = nn.ModuleList(QuantizedBlock(kernels, layer_idx) for layer_idx in range(config.n_layer))
+
+    def new_cache(self) -> KVCache:
+        """An empty cache that fits this model."""
+        return KVCache(CacheShape.of(self.config, torch.float32, torch.device("cpu")))
+
+    def forward(self, input_ids: Tensor, kv_cache: KVCache, before_layer: LayerHook | None = None) -> Tensor:
+        """Hidden states before the final norm; see `GPTBigCodeModel.forward`. Shapes: input_ids (1, T), result (1, T, E)."""
+        n_new = input_ids.shape[1]
+        kv_cache.reserve(n_new)
+        h: Tensor = self.wte(input_ids, kv_cache.length)
+        for block in self.h:
+            if before_layer is not None:
+                before_layer()
+            h = block(h, kv_cache)
+        kv_cache.commit(n_new)
+        return h
+
+
+class QuantizedForCausalLM(nn.Module):
+    """What the decoder runs in place of `GPTBigCodeForCausalLM` where the weights are int8."""
+
+    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels, n_used_ids: int) -> None:
+        super().__init__()
+        self.config = config
+        self.kernels = kernels
+        self.n_used_ids = n_used_ids  # ids from here on are padding of the embedding, and never chosen
+        self.transformer = QuantizedModel(config, kernels)
+        self.device = torch.device("cpu")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: Path,
+        *,
+        n_threads: int,
+        variant: str | None = None,
+        library: ctypes.CDLL | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Loads a folder in any layout.
+
+        Raises: CheckpointError; NoKernels where the machine cannot run them.
+        """
+        library = library or load_library()
+        config = GPTBigCodeConfig.from_pretrained(folder)
+
+        def checksum(tensor: Tensor) -> int:
+            return int(library.midfill_checksum(tensor.data_ptr(), tensor.nbytes))
+
+        tensors = load_quantized(folder, config, checksum, progress)
+        kernels = Kernels(library, config, tensors, n_threads=n_threads, variant=variant)
+        return cls(config, kernels, min(config.vocab_size, n_used_ids(folder) or config.vocab_size))
+
+    def new_cache(self) -> KVCache:
+        """An empty cache that fits this model."""
+        return self.transformer.new_cache()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        kv_cache: KVCache | None = None,
+        logits_to_keep: int | None = None,
+        before_layer: LayerHook | None = None,
+    ) -> HeadOutput:
+        """Scores the next token after each new one; see `GPTBigCodeForCausalLM.forward`, whose batches it does not take."""
+        kv_cache = kv_cache or self.new_cache()
+        h = self.transformer(input_ids, kv_cache, before_layer)
+        if logits_to_keep is not None:
+            h = h[:, -logits_to_keep:]
+        logits = torch.empty(1, h.shape[1], self.config.vocab_size)
+        self.kernels.head(h, logits)
+        return HeadOutput(logits, kv_cache=kv_cache)
+
+
+def _check(result: int) -> None:
+    if result:
+        raise MemoryError("no memory for the rows of a pass")
