@@ -89,10 +89,9 @@
   (unless (or midfill--connection (not (midfill--may-start-p)))
     (push (float-time) midfill--starts)
     (setq midfill--connection
-          (make-instance
-           'jsonrpc-process-connection
+          (apply
+           #'make-instance 'jsonrpc-process-connection
            :name "midfill"
-           :events-buffer-scrollback-size 0
            :notification-dispatcher #'midfill--on-notification
            :request-dispatcher #'midfill--on-request
            :on-shutdown #'midfill--on-shutdown
@@ -103,7 +102,11 @@
                                     :coding 'utf-8-emacs-unix
                                     :stderr (get-buffer-create
                                              " *midfill stderr*")
-                                    :noquery t))))
+                                    :noquery t))
+           ;; A log of all messages would hold the user's code.
+           (if (< emacs-major-version 30)
+               '(:events-buffer-scrollback-size 0)
+             '(:events-buffer-config (:size 0 :format full)))))
     (let ((connection midfill--connection))
       (jsonrpc-async-request
        connection :initialize

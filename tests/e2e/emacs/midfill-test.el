@@ -74,16 +74,6 @@
          (kill-buffer)
          (delete-directory folder t)))))
 
-(defun midfill-test-saved ()
-  "Save and return the file's bytes."
-  (let ((save-silently t) (coding-system-for-write nil)
-        require-final-newline)
-    (save-buffer)
-    (with-temp-buffer
-      (set-buffer-multibyte nil)
-      (insert-file-contents-literally (buffer-file-name (other-buffer)))
-      (buffer-string))))
-
 (defun midfill-test-bytes ()
   "Save and return what is on the disk, undecoded."
   (let ((file buffer-file-name) (save-silently t) require-final-newline
@@ -287,7 +277,7 @@
     (let ((eglot-sync-connect 30) (eglot-autoshutdown t))
       (midfill-mode -1)
       (apply #'eglot (eglot--guess-contact))
-      (should (midfill--eglot-server))
+      (midfill-test-wait 'eglot #'midfill--eglot-server)
       (midfill-mode)
       (midfill-test-type "é🙂 = return")
       (erase-buffer)
@@ -310,7 +300,7 @@
             `((python-base-mode . (,(getenv "MIDFILL_PYTHON")
                                    ,(getenv "MIDFILL_OTHER_SERVER"))))))
       (apply #'eglot (eglot--guess-contact))
-      (should (eglot-managed-p))
+      (midfill-test-wait 'eglot #'eglot-managed-p)
       (should-not (midfill--eglot-server))
       (midfill-test-type " ")
       (midfill-test-ask)
