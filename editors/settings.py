@@ -134,7 +134,7 @@ def _defcustom(name: str, setting: dict[str, Any]) -> str:
     text = "\n".join(lines).replace("\0", "  ")
     return (
         f'(defcustom midfill-{_dashed(name)} nil\n  "{text}"\n'
-        f"  :type '(choice (const :tag \"Not set here\" nil)\n                 {kind}))"
+        f'  :type \'(choice (const :tag "Not set here" nil)\n                 {kind}))'
     )
 
 
