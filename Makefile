@@ -8,8 +8,9 @@ WHEELS ?=
 
 .PHONY: run test lint format vscode e2e-vscode train eval bench-typing bench-engine bench-door clean
 
+# In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
-	$(BIN)/midfill complete docs/demo/stock.py
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/midfill try; else $(BIN)/midfill complete docs/demo/stock.py; fi
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -114,8 +114,9 @@ def _elisp(settings: dict[str, dict[str, Any]]) -> str:
         for name, setting in settings.items()
     )
     blocks.append(
-        "(defconst midfill-settings--all\n  '(" + rows.strip() + ')\n  "Of each setting: whether only the user may set it, its name in the server,'
-        '\nthe variable that holds it, and the option of `midfill serve\'.")'
+        "(defconst midfill-settings--all\n  '("
+        + rows.strip()
+        + ')\n  "Whether only the user may set it, name, variable and option of each setting.")'
     )
     return "\n\n".join([*blocks, "(provide 'midfill-settings)", ";;; midfill-settings.el ends here\n"])
 
@@ -125,12 +126,15 @@ def _defcustom(name: str, setting: dict[str, Any]) -> str:
     if choices := setting.get("enum"):
         kind = "(choice " + " ".join(f'(const "{each}")' for each in choices) + ")"
     if _kind(setting) == "boolean":
-        kind = "(choice (const :tag \"On\" t) (const :tag \"Off\" :json-false))"
-    body = _about(setting).replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\\\=`").replace("'", "\\\\='")
-    text = "\n".join(textwrap.wrap(body, 76))
+        kind = '(choice (const :tag "On" t) (const :tag "Off" :json-false))'
+    about = _about(setting).replace("\\", "\\\\").replace('"', '\\"').replace("`", "").replace("'", "")
+    # checkdoc wants a first line that is a sentence, and two spaces between sentences.
+    first, *more = re.split(r"(?<=\.) (?=[A-Z])", about)
+    lines = [*textwrap.wrap(first, 76), *textwrap.wrap("\0".join([*more, "Nil leaves it to the server."]), 76)]
+    text = "\n".join(lines).replace("\0", "  ")
     return (
-        f"(defcustom midfill-{_dashed(name)} nil\n  \"{text}\nNil leaves it to the server.\"\n"
-        f"  :type '(choice (const :tag \"Not set here\" nil)\n                 {kind}))"
+        f'(defcustom midfill-{_dashed(name)} nil\n  "{text}"\n'
+        f'  :type \'(choice (const :tag "Not set here" nil)\n                 {kind}))'
     )
 
 

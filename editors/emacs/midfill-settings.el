@@ -14,117 +14,111 @@
   :group 'midfill)
 
 (defcustom midfill-enabled nil
-  "Whether anything is suggested. Default: true.
-Nil leaves it to the server."
+  "Whether anything is suggested.
+Default: true.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  (choice (const :tag "On" t) (const :tag "Off" :json-false))))
 
 (defcustom midfill-deadline-ms nil
-  "After which an answer is what there is by then. From 20 to 60000 ms.
-Default: 1000.
-Nil leaves it to the server."
+  "After which an answer is what there is by then.
+From 20 to 60000 ms.  Default: 1000.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
 (defcustom midfill-max-tokens nil
-  "Longest suggestion. From 1 to 512 tokens. Default: 64.
-Nil leaves it to the server."
+  "Longest suggestion.
+From 1 to 512 tokens.  Default: 64.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
 (defcustom midfill-max-chars nil
-  "Longest suggestion. From 1 to 10000 characters. Default: 400.
-Nil leaves it to the server."
+  "Longest suggestion.
+From 1 to 10000 characters.  Default: 400.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
 (defcustom midfill-comments nil
-  "Whether comments are completed. One of off, on-demand, on. Default: on.
-Nil leaves it to the server."
+  "Whether comments are completed.
+One of off, on-demand, on.  Default: on.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  (choice (const "off") (const "on-demand") (const "on"))))
 
 (defcustom midfill-strings nil
-  "Whether strings are completed. One of off, on-demand, on. Default: on.
-Nil leaves it to the server."
+  "Whether strings are completed.
+One of off, on-demand, on.  Default: on.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  (choice (const "off") (const "on-demand") (const "on"))))
 
 (defcustom midfill-alternatives nil
-  "How many suggestions are offered where one is asked for by hand. From 1 to
-8. Default: 3.
-Nil leaves it to the server."
+  "How many suggestions are offered where one is asked for by hand.
+From 1 to 8.  Default: 3.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
 (defcustom midfill-compute-ahead nil
-  "Whether what follows a suggestion is computed while that is shown. Default:
-true.
-Nil leaves it to the server."
+  "Whether what follows a suggestion is computed while that is shown.
+Default: true.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  (choice (const :tag "On" t) (const :tag "Off" :json-false))))
 
 (defcustom midfill-prefetch nil
-  "Whether prompts are prefilled while nobody waits. Default: true.
-Nil leaves it to the server."
+  "Whether prompts are prefilled while nobody waits.
+Default: true.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  (choice (const :tag "On" t) (const :tag "Off" :json-false))))
 
 (defcustom midfill-engine nil
-  "Where the model runs. One of resident, in-process, scripted. Default:
-resident.
-Nil leaves it to the server."
+  "Where the model runs.
+One of resident, in-process, scripted.  Default: resident.  Nil leaves it to
+the server."
   :type '(choice (const :tag "Not set here" nil)
                  (choice (const "resident") (const "in-process") (const "scripted"))))
 
 (defcustom midfill-model nil
-  "A folder, a hub name already downloaded, or \\=`shipped\\=`. Default:
-shipped.
-Nil leaves it to the server."
+  "A folder, a hub name already downloaded, or shipped.
+Default: shipped.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))
 
 (defcustom midfill-script nil
-  "JSON file of written completions for the scripted engine. Default: none.
-Nil leaves it to the server."
+  "JSON file of written completions for the scripted engine.
+Default: none.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))
 
 (defcustom midfill-device nil
-  "Where the weights live. Default: auto.
-Nil leaves it to the server."
+  "Where the weights live.
+Default: auto.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))
 
 (defcustom midfill-dtype nil
-  "What the weights are held in. Default: auto.
-Nil leaves it to the server."
+  "What the weights are held in.
+Default: auto.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))
 
 (defcustom midfill-attention nil
-  "Which attention implementation runs. Default: auto.
-Nil leaves it to the server."
+  "Which attention implementation runs.
+Default: auto.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))
 
 (defcustom midfill-n-threads nil
-  "CPU threads; none: one per physical core. From 1 to 1024. Default: none.
-Nil leaves it to the server."
+  "CPU threads; none: one per physical core.
+From 1 to 1024.  Default: none.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
 (defcustom midfill-budget-mb nil
-  "Memory for caches; none: from free memory. From 1 to 1048576 MB. Default:
-none.
-Nil leaves it to the server."
+  "Memory for caches; none: from free memory.
+From 1 to 1048576 MB.  Default: none.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
 (defcustom midfill-idle-exit-s nil
-  "Time without a request after which the engine ends. From 1 to 1048576 s.
-Default: 1800.0.
-Nil leaves it to the server."
+  "Time without a request after which the engine ends.
+From 1 to 1048576 s.  Default: 1800.0.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  number))
 
@@ -147,8 +141,7 @@ Nil leaves it to the server."
     (t n_threads midfill-n-threads "--threads")
     (t budget_mb midfill-budget-mb "--budget-mb")
     (t idle_exit_s midfill-idle-exit-s "--idle-exit-s"))
-  "Of each setting: whether only the user may set it, its name in the server,
-the variable that holds it, and the option of `midfill serve'.")
+  "Whether only the user may set it, name, variable and option of each setting.")
 
 (provide 'midfill-settings)
 

@@ -17,6 +17,14 @@ PATIENCE_S = 60.0  # of a test, before it calls something hung
 
 T = TypeVar("T")
 
+
+def screenshot(name: str, picture: str | bytes) -> None:
+    """Keeps a picture that a test made: in the build folder, and in docs/ where UPDATE_SCREENSHOTS asks for it."""
+    for folder in (BUILD / "screenshots", *([ROOT / "docs"] if os.environ.get("UPDATE_SCREENSHOTS") else [])):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(picture if isinstance(picture, bytes) else picture.encode())
+
+
 # The lines that the tests type, and what stands behind them. A prefix that no rule matches gets no suggestion.
 SCRIPT = (
     {"prefix_ends": "return ", "text": "width * height\n"},

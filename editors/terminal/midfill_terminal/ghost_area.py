@@ -81,7 +81,7 @@ class GhostArea(TextArea):
         change = Change(edit.text, edit.top, edit.bottom)
         result = super().edit(edit)
         self.show(rest)
-        self.post_message(self.Edited(self, change, repr(edit.text)[1:-1] if edit.text else "delete"))
+        self.post_message(self.Edited(self, change, _key_of(edit.text)))
         return result
 
     def undo(self) -> None:
@@ -169,3 +169,9 @@ class GhostArea(TextArea):
         width = self.size.width
         gutter = " " * self.gutter_width
         return Strip([Segment(gutter + text.expandtabs(self.indent_width), style)]).crop_extend(0, width, self.rich_style)
+
+
+def _key_of(text: str) -> str:
+    """Names what was typed so that it can be seen in a table."""
+    names = {"": "delete", " ": "␣", "\n": "↵", "\t": "⇥"}
+    return names.get(text, repr(text)[1:-1])

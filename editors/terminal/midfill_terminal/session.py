@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from lsprotocol import types
 from pygls.lsp.client import LanguageClient
 
 from midfill_terminal.places import Place
+
+T = TypeVar("T")
 
 STATUS_EVERY_S = 0.1
 DEADLINE_MS = 10_000  # a person who asks by hand would rather wait than see nothing
@@ -31,6 +33,10 @@ class Change:
 
 class NoModel(Exception):
     """The server runs, but no model answers behind it; the message says why."""
+
+
+class ServerEnded(Exception):
+    """The server's process is gone; what was asked of it has no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,35 @@ class _Client(LanguageClient):
     def __init__(self) -> None:
         super().__init__("midfill-terminal", version("midfill"))
         self.ended = asyncio.Event()
+        self.on_status: Callable[[dict[str, Any]], None] = lambda status: None
+        self.on_message: Callable[[str], None] = lambda message: None
+        self.feature("midfill/didChangeStatus")(lambda status: self.on_status(_plain(status)))
+        self.feature(types.WINDOW_SHOW_MESSAGE)(lambda params: self.on_message(params.message))
 
     async def server_exit(self, server: asyncio.subprocess.Process) -> None:
         self.ended.set()
+
+    async def unless_ended(self, answer: Awaitable[T]) -> T:
+        """Waits for an answer. Raises: ServerEnded; pygls waits for ever for what was asked after the end."""
+        asked, ended = asyncio.ensure_future(answer), asyncio.create_task(self.ended.wait())
+        try:
+            await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and not (self._has_exited and asked.exception()):
+                return asked.result()
+            raise ServerEnded
+        finally:
+            # The question itself is not cancelled: pygls has no use for an answer to one that was.
+            asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+            ended.cancel()
+
+    @property
+    def _has_exited(self) -> bool:
+        return self._server is not None and self._server.returncode is not None
+
+    def kill(self) -> None:
+        """Ends the server as a crash would."""
+        if self._server is not None:
+            self._server.kill()
 
 
 class Session:
@@ -67,9 +99,14 @@ class Session:
         self._client = client
         self.ended = client.ended
 
+    def listen(self, on_status: Callable[[dict[str, Any]], None], on_message: Callable[[str], None]) -> None:
+        """Passes on what the server says of itself."""
+        self._client.on_status, self._client.on_message = on_status, on_message
+
     async def status(self) -> dict[str, Any]:
         """The server's `midfill/status`."""
-        answer: dict[str, Any] = _plain(await self._client.protocol.send_request_async("midfill/status", {}))
+        asked = self._client.protocol.send_request_async("midfill/status", {})
+        answer: dict[str, Any] = _plain(await self._client.unless_ended(asked))
         return answer
 
     async def wait_until_ready(self, on_status: Callable[[dict[str, Any]], None]) -> None:
@@ -86,6 +123,10 @@ class Session:
                     raise NoModel("the scripted engine replays written text; choose another with --engine")
                 case _:
                     return
+
+    def kill(self) -> None:
+        """Ends the server as a crash would."""
+        self._client.kill()
 
     def open(self, place: Place, version: int = 1) -> None:
         """Opens the place's text as a document of its path."""
@@ -104,13 +145,12 @@ class Session:
     async def suggest(self, place: Place, *, is_invoked: bool = True) -> list[Suggestion]:
         """Asks for suggestions at a place of an open document, best first; several only where a person asks."""
         kinds = types.InlineCompletionTriggerKind
-        answer = await self._client.text_document_inline_completion_async(
-            types.InlineCompletionParams(
-                types.InlineCompletionContext(kinds.Invoked if is_invoked else kinds.Automatic),
-                types.TextDocumentIdentifier(_uri(place)),
-                types.Position(place.line, place.character),
-            )
+        params = types.InlineCompletionParams(
+            types.InlineCompletionContext(kinds.Invoked if is_invoked else kinds.Automatic),
+            types.TextDocumentIdentifier(_uri(place)),
+            types.Position(place.line, place.character),
         )
+        answer = await self._client.unless_ended(self._client.text_document_inline_completion_async(params))
         items = answer.items if isinstance(answer, types.InlineCompletionList) else answer or []
         return [_suggestion(item, place) for item in items]
 
@@ -129,7 +169,7 @@ class Session:
         """Runs the command that came with a suggestion, all of which is in the document."""
         if command := suggestion.command:
             params = types.ExecuteCommandParams(command.command, command.arguments)
-            await self._client.workspace_execute_command_async(params)
+            await self._client.unless_ended(self._client.workspace_execute_command_async(params))
 
     def _report(self, what: str, suggestion: Suggestion, **more: Any) -> None:
         if suggestion.id is not None:
@@ -146,12 +186,13 @@ async def open_session(serve_args: list[str], deadline_ms: int | None = DEADLINE
         capabilities = types.ClientCapabilities(general=general)
         options = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
         params = types.InitializeParams(capabilities, process_id=os.getpid(), initialization_options=options)
-        await client.initialize_async(params)
+        await client.unless_ended(client.initialize_async(params))
         client.initialized(types.InitializedParams())
         yield Session(client)
     finally:
         if not client.ended.is_set():
-            await client.shutdown_async(None)
+            with suppress(ServerEnded):
+                await client.unless_ended(client.shutdown_async(None))
             client.exit(None)
         await client.stop()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from textual.widgets import Footer, Static
 from midfill_terminal.ghost_area import GhostArea
 from midfill_terminal.keystrokes import Keystrokes
 from midfill_terminal.places import Place
-from midfill_terminal.session import Session, Suggestion, language_of, open_session
+from midfill_terminal.session import ServerEnded, Session, Suggestion, language_of, open_session
 
 SAMPLE = Path(__file__).parent / "sample.py.txt"  # not a module: it stops in the middle of a statement
 SAMPLE_CURSOR = "result +="
@@ -26,13 +27,20 @@ LOADING = ("loading", "warming")
 def run(file: Path | None, serve_args: list[str]) -> int:
     """Edits a file, or the sample where none is named; gives the exit code."""
     try:
-        text = "" if file is not None and not file.exists() else (file or SAMPLE).read_bytes().decode("utf-8")
+        text = open_text(file)
     except (OSError, UnicodeDecodeError) as error:
         print(f"midfill: {file} can't be edited: {error}", file=sys.stderr)
         return 2
     app = Trial(file, text, serve_args)
     app.run()
     return app.return_code or 0
+
+
+def open_text(file: Path | None) -> str:
+    """Gives a file's text, nothing where it is new, or the sample. Raises: OSError, UnicodeDecodeError."""
+    if file is not None and not file.exists():
+        return ""
+    return (file or SAMPLE).read_bytes().decode("utf-8")
 
 
 class Trial(App[None]):
@@ -60,6 +68,7 @@ class Trial(App[None]):
         self._text = text.replace("\r\n", "\n")
         self._serve_args = serve_args
         self._session: Session | None = None
+        self._has_model = False
         self._version = 1
         self._suggestions: list[Suggestion] = []
         self._shown_idx = 0
@@ -84,29 +93,48 @@ class Trial(App[None]):
     @work(group="server")
     async def _converse(self) -> None:
         """Holds a conversation with a server for as long as the app runs, and begins another where a server dies."""
-        while True:
-            async with open_session(self._serve_args, deadline_ms=None) as session:
-                self._version += 1
-                session.open(self._place(0), self._version)
-                self._session = session
-                try:
-                    while (await self._show_status(session))["state"] in LOADING:
-                        await asyncio.sleep(STATUS_EVERY_S)
-                    self._ask("")
-                    await session.ended.wait()
-                finally:
-                    self._session = None
-            self._title("the server ended, another starts")
+        self._has_model = True
+        while self._has_model:  # one that ended before it answered would only end again
+            self._has_model = False
+            with suppress(ServerEnded):
+                async with open_session(self._serve_args, deadline_ms=None) as session:
+                    await self._serve(session)
+            self._session = None
+            self._title("the server ended")
+
+    async def _serve(self, session: Session) -> None:
+        self._version += 1
+        session.open(self._place(0), self._version)
+        self._session = session
+        session.listen(self._show_status, lambda message: self.notify(message, severity="warning"))
+        while (status := await session.status())["state"] in LOADING:
+            self._show_status(status)
+            await asyncio.sleep(STATUS_EVERY_S)
+        self._show_status(status)
+        self._has_model = True
+        self._ask("open")
+        await session.ended.wait()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a server is there and has been asked."""
+        return self._session is not None and self._has_model
+
+    def kill_server(self) -> None:
+        """Ends the server as a crash would; for tests."""
+        if self._session is not None:
+            self._session.kill()
 
     def _place(self, offset: int) -> Place:
         return Place(self.path, self._text, offset)
 
-    async def _show_status(self, session: Session) -> dict[str, Any]:
-        status = await session.status()
+    def _show_status(self, status: dict[str, Any]) -> None:
         share = "" if status["progress"] in (None, 1) else f" {status['progress']:.0%}"
         detail = f": {status['detail']}" if status["state"] == "engine_down" else ""
         self._title(f"{status['model']} on {status['device']}, {status['dtype']}: {status['state']}{share}{detail}")
-        return status
+
+    def _title(self, about: str) -> None:
+        self.query_one("#title", Static).update(f"{self.path.name}   {about}")
 
     def _title(self, about: str) -> None:
         self.query_one("#title", Static).update(f"{self.path.name}   {about}")
@@ -127,8 +155,12 @@ class Trial(App[None]):
             return
         cursor = self.area.cursor_location
         place = self._place(_offset(self._text, cursor))
-        suggestions = await session.suggest(place, is_invoked=is_invoked)
-        status = await self._show_status(session)
+        try:
+            suggestions = await session.suggest(place, is_invoked=is_invoked)
+            status = await session.status()
+        except ServerEnded:
+            return
+        self._show_status(status)
         # A reply is used only if text and cursor are still what they were.
         if version != self._version or cursor != self.area.cursor_location:
             return
@@ -156,7 +188,8 @@ class Trial(App[None]):
         if message.rest:
             session.did_partially_accept(shown, len(shown.text) - len(message.rest))
         else:
-            await session.did_accept(shown)
+            with suppress(ServerEnded):
+                await session.did_accept(shown)
 
     @on(GhostArea.Dismissed)
     def _report_dismissed(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,8 @@ class Neovim:
 
     def close(self) -> None:
         """Quits as a person does, which ends the server."""
-        try:
+        with suppress(OSError):
             self.rpc.command("qall!", async_=True)
-        except OSError:
-            pass
         self.rpc.close()
 
 

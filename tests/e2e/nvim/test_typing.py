@@ -117,7 +117,12 @@ def test_a_dismissed_suggestion_goes(area):
 SURROUNDINGS = {
     "characters outside ASCII before the cursor": ("naïve =┃\n", " ", "café + 1", "naïve = café + 1┃\n"),
     "characters outside the BMP before the cursor": ("'🙂🙂' +┃\n", " ", "'🦀' + tail", "'🙂🙂' + '🦀' + tail┃\n"),
-    "tabs before the cursor": ("if a:\n\tif b:\n\t\treturn┃\n", " ", "width * height", "if a:\n\tif b:\n\t\treturn width * height┃\n"),
+    "tabs before the cursor": (
+        "if a:\n\tif b:\n\t\treturn┃\n",
+        " ",
+        "width * height",
+        "if a:\n\tif b:\n\t\treturn width * height┃\n",
+    ),
     "CRLF": ("a = 1\r\nreturn┃\r\nb = 2\r\n", " ", "width * height", "a = 1\r\nreturn width * height┃\r\nb = 2\r\n"),
     "lines after the cursor": ("return┃\n\nb = 2\n", " ", "width * height", "return width * height┃\n\nb = 2\n"),
     "a bracket after the cursor": ("print┃)\n", "(", "width, height", "print(width, height┃)\n"),

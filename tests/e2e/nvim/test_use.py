@@ -13,7 +13,8 @@ pytestmark = pytest.mark.e2e
 LISTEN = """
 local client = vim.lsp.get_clients({ name = 'midfill' })[1]
 _G.told = {}
-if rawget(client, 'notify') then return end -- listened to already
+if _G.listened_to == client.id then return end
+_G.listened_to = client.id
 for _, method in ipairs({ 'notify', 'request' }) do
   local send = client[method]
   client[method] = function(self, name, params, ...)
@@ -97,7 +98,7 @@ def test_suggestions_are_turned_off_and_on(nvim: Neovim):
     nvim.rpc.command("Midfill toggle-buffer")
     nvim.wait_for_ghost(None)
     nvim.rpc.command("Midfill toggle-buffer")
-    nvim.wait_for_ghost("width * height")
+    wait_for("ghost text", suggested)
 
 
 def test_the_statusline_says_what_the_server_does(nvim: Neovim):
@@ -124,7 +125,9 @@ def test_health_says_what_there_is(nvim: Neovim):
 
 
 def test_what_is_wrong_with_a_configuration_is_said(home: Home, start):
-    nvim = start({"settings": {"deadline_ms": 500, "model": "x", "dedline": 1}, "keymaps": {"acept": "<Tab>"}, "cmd": "midfill"})
+    nvim = start(
+        {"settings": {"deadline_ms": 500, "model": "x", "dedline": 1}, "keymaps": {"acept": "<Tab>"}, "cmd": "midfill"}
+    )
     for complaint in (
         "settings.model: belongs to `server`",
         "settings.dedline: unknown",

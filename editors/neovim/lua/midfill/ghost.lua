@@ -1,9 +1,9 @@
 --- The suggestion on the screen: what it is, whether it still fits, and what is done with it.
 ---
---- Neovim draws it, and `vim.lsp.inline_completion.get()` gives it to us, but only once, and takes it off the screen.
---- To look at it without accepting it, and to leave the rest of it where it is, we reach into `vim.lsp._capability`,
---- which is private: everything that does is in this file, and without it (`completor` gives nil) the public way still
---- works, with the rest coming back after Neovim's 200 ms.
+--- Neovim draws it, and `vim.lsp.inline_completion.get()` gives it to us, but only once, later, and off the screen. To
+--- look at it, and to leave the rest of it where it is, we reach into `vim.lsp._capability`, which is private:
+--- everything that does is in this file, and without it (`completor` gives nil) the public way still works, with the
+--- rest coming back after Neovim's 200 ms.
 
 local api = vim.api
 
@@ -231,32 +231,44 @@ function M.break_undo()
   vim.bo.undolevels = vim.bo.undolevels -- documented to begin a new undo block
 end
 
---- Accepts a beginning of what is shown.
----@param choose fun(rest: string): string
+--- Takes the suggestion off the screen and hands it over: at once where we may, for what is typed meanwhile must not
+--- overtake it; `get()` would hand it over only when Neovim is idle next.
+---@param use fun(bufnr: integer, item: midfill.Item)
 ---@return boolean was_shown
-function M.accept(choose)
+local function take(use)
   local bufnr = api.nvim_get_current_buf()
   if not M.is_shown(bufnr) then
     return false
   end
-  return vim.lsp.inline_completion.get({
-    on_accept = function(item)
-      insert(bufnr, item --[[@as midfill.Item]], choose)
-    end,
-  })
+  local found = completor(bufnr)
+  local item = found and found.current
+  if not item or type(found.abort) ~= 'function' then
+    return vim.lsp.inline_completion.get({
+      on_accept = function(given)
+        use(bufnr, given --[[@as midfill.Item]])
+      end,
+    })
+  end
+  found:abort()
+  use(bufnr, item)
+  return true
+end
+
+--- Accepts a beginning of what is shown.
+---@param choose fun(rest: string): string
+---@return boolean was_shown
+function M.accept(choose)
+  return take(function(bufnr, item)
+    insert(bufnr, item, choose)
+  end)
 end
 
 --- Takes what is shown off the screen and tells the server that it was not wanted.
 ---@return boolean was_shown
 function M.dismiss()
-  if not M.is_shown(api.nvim_get_current_buf()) then
-    return false
-  end
-  return vim.lsp.inline_completion.get({
-    on_accept = function(item)
-      notify('midfill/didDismiss', item --[[@as midfill.Item]])
-    end,
-  })
+  return take(function(_, item)
+    notify('midfill/didDismiss', item)
+  end)
 end
 
 --- Asks for suggestions as a person does, on demand.
@@ -268,6 +280,16 @@ function M.trigger()
   end
   found:request(vim.lsp.protocol.InlineCompletionTriggerKind.Invoked)
   return true
+end
+
+--- Asks as if something had been typed, where typing has begun before there was anybody to ask.
+---@param bufnr integer
+function M.refresh(bufnr)
+  local found = completor(bufnr)
+  local is_typing = api.nvim_get_current_buf() == bufnr and vim.startswith(api.nvim_get_mode().mode, 'i')
+  if is_typing and found and type(found.automatic_request) == 'function' then
+    found:automatic_request()
+  end
 end
 
 --- How many suggestions there are to choose from.

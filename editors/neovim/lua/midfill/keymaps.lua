@@ -36,9 +36,11 @@ function M._map(action, lhs)
   if before.desc and vim.startswith(before.desc, 'midfill: ') then
     return -- set up twice
   end
+  -- While the expression is evaluated no text may change; a command that it gives may, and comes before what is typed next.
+  local command = vim.keycode(("<Cmd>lua require('midfill').%s()<CR>"):format(action))
   vim.keymap.set('i', lhs, function()
-    if require('midfill')[action]() then
-      return ''
+    if action == 'trigger' or require('midfill.ghost').is_shown(vim.api.nvim_get_current_buf()) then
+      return command
     end
     return fall_through(lhs, before)
   end, {

@@ -55,6 +55,9 @@ local function attach(bufnr)
       end)
     end,
   })
+  vim.schedule(function()
+    ghost.refresh(bufnr)
+  end)
   M.request('midfill/status', vim.empty_dict(), status.set)
 end
 
@@ -169,6 +172,7 @@ function M.toggle_buffer(bufnr)
   local is_on = vim.lsp.inline_completion.is_enabled({ bufnr = bufnr })
   vim.b[bufnr].midfill_enabled = not is_on
   vim.lsp.inline_completion.enable(not is_on, { bufnr = bufnr })
+  ghost.refresh(bufnr)
   vim.notify('midfill: suggestions in this buffer are ' .. (is_on and 'off' or 'on'))
 end
 
