@@ -48,6 +48,7 @@ class Finish(StrEnum):
     MAX_TOKENS = "max_tokens"
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
+    BLOCK = "block"  # the server closed the stream, for the block was whole; its counters are what it saw itself
     SHOWN = "shown"  # answered from a suggestion already shown: the engine did nothing
     ERROR = "error"
 
@@ -136,6 +137,16 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """How sure the model must be of what is shown unasked, fitted on held-out code, and what was measured with that."""
+
+    min_logprob: float
+    mean_logprob: float
+    precision: float | None = None
+    coverage: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """What the engine is and does; `progress` is the share of the weights read while loading, 0 to 1."""
 
@@ -149,6 +160,7 @@ class Status:
     progress: float | None = None
     detail: str = ""  # one line for a person: why it is down, or why these choices
     last: Counters | None = None  # of the completion that ended last, cancelled ones included
+    gate: Gate | None = None  # of the model's folder
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Finish, 
 from engine.config import GPTBigCodeConfig
 from engine.fim import max_chars
 from engine.jobs import Forget, Job, JobQueue
-from engine.model_files import model_folder
+from engine.model_files import model_folder, read_gate
 
 if TYPE_CHECKING:
     from engine.runtime import Runtime
@@ -116,8 +116,10 @@ class LocalEngine:
                 raise EngineClosed(f"{self._n_crashes} requests in a row failed, the last with {error!r}") from error
 
     def _load(self) -> Runtime:
-        n_positions = GPTBigCodeConfig.from_pretrained(model_folder(self._options.model)).n_positions
-        self._status = replace(self._status, n_positions=n_positions, max_chars=max_chars(n_positions))
+        folder = model_folder(self._options.model)
+        n_positions = GPTBigCodeConfig.from_pretrained(folder).n_positions
+        gate = read_gate(folder)
+        self._status = replace(self._status, n_positions=n_positions, max_chars=max_chars(n_positions), gate=gate)
         from engine.runtime import load, warm_up  # here, for it imports torch: a second in which the loop must go on
 
         def progress(share: float) -> None:
@@ -136,6 +138,7 @@ class LocalEngine:
             n_positions=n_positions,
             max_chars=max_chars(n_positions),
             detail=placement.reason,
+            gate=gate,
         )
         warm_up(runtime)
         self._status = replace(self._status, state=State.READY)

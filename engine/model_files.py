@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from engine.api import CheckpointError
+from engine.api import CheckpointError, Gate
 
 SHIPPED_MODEL = Path(__file__).parent / "models"
 HUB_FILES = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt"]  # what a model folder needs, weights once
@@ -47,6 +47,23 @@ def n_used_ids(folder: Path) -> int | None:
         return 1 + max(int(token_id) for token_id in ids)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error!r}") from error
+
+
+def read_gate(folder: Path) -> Gate | None:
+    """Reads how sure the model must be of what is shown unasked; None where the folder does not say.
+
+    Raises: CheckpointError where the file says something else.
+    """
+    path = folder / "gate.json"
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        thresholds = {name: float(values[name]) for name in ("min_logprob", "mean_logprob")}
+        measured = {name: float(values[name]) for name in ("precision", "coverage") if values.get(name) is not None}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a gate of min_logprob and mean_logprob: {error!r}") from error
+    return Gate(**thresholds, **measured)
 
 
 def folder_digest(folder: Path) -> str:

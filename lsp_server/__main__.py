@@ -41,6 +41,8 @@ def main() -> None:
         sys.exit(_PASSING_ON[args.command](args, more))
     if more:
         parser.error(f"unknown arguments: {' '.join(more)}")
+    if args.command == "why":
+        sys.exit(_say(_why(args.place)))
     sys.exit(_serve(vars(args)) if args.command == "serve" else _say(_PRINTING[args.command]()))
 
 
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     complete = commands.add_parser("complete", help="show the suggestion at a place; takes the options of serve too")
     complete.add_argument("place", metavar="FILE:LINE:COL")
     complete.add_argument("--svg", type=Path, help="also draw it into this file")
+    why = commands.add_parser("why", help="tell why nothing is suggested in a file, or at a place in it")
+    why.add_argument("place", metavar="FILE[:LINE:COL]")
     replay = commands.add_parser("replay", help="run a recorded session again; takes the options of serve too")
     replay.add_argument("file", type=Path)
     replay.add_argument("--speed", type=float, default=1.0, help="of the recorded time; 0 does not wait at all")
@@ -99,6 +103,12 @@ def _serve(options: dict[str, Any]) -> int:
     with _private(options["record"]) as file:
         server.recorder = Recorder(file, with_text=options["record_text"])
         return server.serve()
+
+
+def _why(place: str) -> str:
+    from lsp_server.why import why
+
+    return "\n".join(why(place, _user_settings({}).settings))
 
 
 def _private(path: Path) -> TextIO:

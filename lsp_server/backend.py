@@ -21,6 +21,7 @@ from engine.api import (
     Stop,
     open_engine,
 )
+from lsp_server.confidence import Thresholds
 from lsp_server.decode import Decode, Task
 from lsp_server.settings import Settings
 
@@ -35,6 +36,7 @@ class Backend:
         self._end_process = end_process  # the command, where the engine is a process of its own
         self._opened: Engine | None = None
         self._max_chars = 0
+        self.gate: Thresholds | None = None  # of the model, once it is known
 
     def start(self) -> str | None:
         """Opens the engine, which loads on its own; gives the reason where it can't be opened."""
@@ -60,6 +62,8 @@ class Backend:
         while not self._max_chars:
             status = await self.status()
             self._max_chars = status.max_chars
+            if status.gate:
+                self.gate = Thresholds(status.gate.min_logprob, status.gate.mean_logprob)
             if status.state is State.ENGINE_DOWN:
                 raise EngineClosed(status.detail)
             if not self._max_chars:

@@ -14,6 +14,7 @@ from lsp_server.documents import Query
 from lsp_server.prompt import Prompt, is_closers
 from lsp_server.suggestions import Completion
 from lsp_server.text import Text
+from lsp_server.verdict import Reason
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Decode:
         self.counters = Counters(finish=Finish.CANCELLED)  # until the engine says better
         self._texts = [""] * len(task.ids)
         self._logprobs: list[tuple[float, ...]] = [()] * len(task.ids)
+        self._ends: list[tuple[int, ...]] = [()] * len(task.ids)  # of the tokens, as offsets in the text
         self._ended = [False] * len(task.ids)
         self._typed = ""  # since the origin, by the user; what was written may not disagree with it
         self._closers_pass = False  # the editor may have typed some of it
@@ -92,16 +94,31 @@ class Decode:
     @property
     def completions(self) -> tuple[Completion, ...]:
         """What is written, best first."""
-        written = zip(self.what.ids, self._texts, self._logprobs, strict=True)
-        completions = [Completion(each_id, self.what.prompt, text, logprobs) for each_id, text, logprobs in written]
+        written = zip(self.what.ids, self._texts, self._logprobs, self._ends, strict=True)
+        is_cut = self.counters.finish is Finish.DEADLINE
+        completions = [
+            Completion(each_id, self.what.prompt, text, logprobs, ends, is_cut) for each_id, text, logprobs, ends in written
+        ]
         return tuple(sorted(completions, key=lambda each: -each.mean_logprob))
 
+    @property
+    def failure(self) -> Reason | None:
+        """Tells what kept it from being whole, if anything did."""
+        return {Finish.DEADLINE: Reason.DEADLINE, Finish.ERROR: Reason.ENGINE_FAILED}.get(self.counters.finish)
+
     async def _run(self, stream: AsyncGenerator[Chunk, None]) -> None:
+        loop = asyncio.get_running_loop()
+        started_s, first_ms = loop.time(), None
         try:
             async with aclosing(stream):
                 async for chunk in stream:
+                    first_ms = first_ms or (loop.time() - started_s) * 1000
                     self.counters = chunk.counters or self.counters
                     self._take(chunk)
+                    if all(self._ended):  # a stream that is closed tells no counters any more
+                        n_tokens = sum(len(each) for each in self._logprobs)
+                        total_ms = (loop.time() - started_s) * 1000
+                        self.counters = Counters(decoded=n_tokens, first_ms=first_ms, total_ms=total_ms, finish=Finish.BLOCK)
                     if not self._agrees() or all(self._ended):
                         break
         except EngineError as error:
@@ -115,6 +132,7 @@ class Decode:
             return
         text = self._texts[chunk.choice] = self._texts[chunk.choice] + chunk.text
         self._logprobs[chunk.choice] += chunk.logprobs
+        self._ends[chunk.choice] += (len(text),) * len(chunk.logprobs)  # nearly: a chunk is one token but where drafts are
         if self.what.end and (end := self.what.end(text)) is not None:
             self._texts[chunk.choice] = text[:end]
             self._ended[chunk.choice] = True

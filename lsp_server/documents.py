@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
+from lsp_server.privacy import has_no_file
 from lsp_server.text import Encoding, Position, Text
 
 _log = logging.getLogger(__name__)
@@ -25,14 +27,9 @@ class Document:
     text: Text
     private: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One request: a place in one version of a document."""
-
-    document: Document
-    offset: int
-    invoked: bool = False
+    def after(self, change: Change) -> Document:
+        """Gives the document as an edit would leave it; nothing is kept of a private one."""
+        return self if self.private else replace(self, text=_apply(self.text, change))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +41,29 @@ class Change:
     end: Position | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What one change did, in offsets of the text before it."""
+
+    offset: int
+    removed: str
+    inserted: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request: a place in one version of a document."""
+
+    document: Document
+    offset: int
+    invoked: bool = False
+
+
 class DocumentStore:
     """Owns the newest snapshot of each open document; whether a snapshot is stale is whether it is still the one here."""
 
-    def __init__(self, is_private: Callable[[str], bool]) -> None:
+    def __init__(self, is_private: Callable[[str, str, str], bool]) -> None:
+        """`is_private` judges by URI, language and text."""
         self.encoding = Encoding.UTF_16
         self._is_private = is_private
         self._documents: dict[str, Document] = {}
@@ -59,7 +75,7 @@ class DocumentStore:
         """Takes a document's whole text; a second open replaces the first, for the client's text is the truth."""
         if uri in self._documents:
             _log.warning("document %s was opened again without a close: its text is replaced", uri)
-        private = self._is_private(uri)
+        private = self._is_private(uri, language, text)
         held = Text.of("" if private else text, self.encoding)
         document = Document(uri=uri, language=language, version=version, text=held, private=private)
         self._documents[uri] = document
@@ -80,17 +96,45 @@ class DocumentStore:
             _log.warning(
                 "document %s went from version %d to %d: its changes are applied all the same", uri, old.version, version
             )
-        text = old.text
-        for change in changes if not old.private else ():
-            text = _apply(text, change)
-        document = replace(old, version=version, text=text)
+        document = replace(old, version=version)
+        for change in changes:
+            document = document.after(change)
+        is_pasted = has_no_file(uri) and any("\n" in change.text for change in changes)
+        if is_pasted and not old.private and self._is_private_now(document):
+            document = replace(document, private=True, text=Text.of("", self.encoding))
         self._documents[uri] = document
         return document
+
+    def edit_in(self, uri: str, changes: Sequence[Change]) -> Edit | None:
+        """Tells what a change that is about to be applied does; None where it has many parts, or is a whole new text."""
+        old = self._documents.get(uri)
+        if old is None or len(changes) != 1 or changes[0].start is None or changes[0].end is None:
+            return None
+        start, end = sorted(old.text.offset(each) for each in (changes[0].start, changes[0].end))
+        removed, inserted = old.text.slice(start, end), changes[0].text
+        if removed and inserted:  # some editors replace a word to delete its end
+            n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(removed, inserted, strict=False)))
+            start, removed, inserted = start + n_same, removed[n_same:], inserted[n_same:]
+        return Edit(start, removed, inserted)
+
+    def rejudge(self) -> list[str]:
+        """Drops the text of the documents that have become private, and names them."""
+        refused = [uri for uri, each in self._documents.items() if not each.private and self._is_private_now(each)]
+        for uri in refused:
+            old = self._documents[uri]
+            self._documents[uri] = replace(old, private=True, text=Text.of("", self.encoding))
+        return refused
 
     def lose(self, uri: str) -> None:
         """Forgets a document one of whose changes could not be read: from here on its text would be wrong."""
         if self._documents.pop(uri, None):
             _log.error("document %s is out of step with the editor and gets no suggestions until it is opened again", uri)
+
+    def _is_private_now(self, document: Document) -> bool:
+        text = document.text
+        return self._is_private(
+            document.uri, document.language, text.slice(0, text.n_chars) if has_no_file(document.uri) else ""
+        )
 
     def close(self, uri: str) -> None:
         if self._documents.pop(uri, None) is None:

@@ -10,8 +10,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lsp_server.judgement import why_off
 from lsp_server.stats import KEPT_AFTER_S, n_kept
 from lsp_server.suggestions import Completion, Served
+from lsp_server.verdict import Reason, Verdict
 
 if TYPE_CHECKING:
     from lsp_server.server import MidfillServer
@@ -58,6 +60,18 @@ async def status(ls: MidfillServer, params: Any) -> dict[str, Any]:
     return await ls.status()
 
 
+def why(ls: MidfillServer, params: Any) -> dict[str, Any]:
+    """Tells the last decision at a document: why there was a suggestion or none."""
+    about = params.get("textDocument") if isinstance(params, dict) else None
+    uri = about.get("uri") if isinstance(about, dict) else None
+    document = ls.documents.get(uri) if isinstance(uri, str) else None
+    if document is None:
+        verdict = Verdict(Reason.NOT_OPEN)
+    else:
+        verdict = why_off(document, ls.settings) or ls.scheduler.verdicts.get(document.uri) or Verdict(Reason.NOT_ASKED)
+    return {"reason": str(verdict.reason), "detail": verdict.detail, "about": verdict.about}
+
+
 def stats(ls: MidfillServer, params: Any) -> dict[str, Any]:
     """Gives the local counters of all sessions."""
     return ls.stats.summary()
@@ -91,6 +105,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "midfill/didPartiallyAccept": did_partially_accept,
     "midfill/didDismiss": did_dismiss,
     "midfill/status": status,
+    "midfill/why": why,
     "midfill/stats": stats,
     "midfill/restartEngine": restart_engine,
 }

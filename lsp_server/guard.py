@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lsp_server import syntax
 from lsp_server.closers import Draft
-from lsp_server.lexing import OPENERS, scan
+from lsp_server.lexing import OPENERS, is_prose, scan
 from lsp_server.place import Place
 
 _MAX_TRIMS = 12
@@ -23,6 +23,8 @@ def guard(draft: Draft, place: Place, written: Draft) -> Draft | None:
     """
     document = place.prefix + place.suffix
     before = syntax.n_errors(document, place.language)
+    if before is None and is_prose(place.language):
+        return draft
     if before is None:
         return _guard_balance(draft, place, written)
     after = _n_errors_after(draft, place)

@@ -15,7 +15,8 @@ _TOP_LEVEL = re.compile(
     re.MULTILINE,
 )
 _BY_TABS = {"go", "makefile"}
-_MAX_CHARS = 20_000  # each way: what stands farther off decides nothing here
+_STATEMENT = re.compile(r"\n(?=[^\s)\]}])")
+MAX_BEFORE, MAX_AFTER = 12_000, 6_000  # characters: what stands farther off decides nothing here
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Place:
     def at(language: str, prefix: str, suffix: str) -> Place:
         """Reads a place; line ends of any kind become LF, which is what a suggestion has."""
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
-        prefix, suffix = _from_code(prefix), suffix[:_MAX_CHARS]
+        prefix, suffix = _from_code(prefix), _up_to_code(suffix)
         before = scan(prefix, language)
         is_cut = before.inside in ("'", '"') and before.inside not in suffix.partition("\n")[0]  # its end is yet to be written
         return Place(
@@ -83,11 +84,19 @@ def indent_of(line: str) -> str:
 
 def _from_code(prefix: str) -> str:
     """Cuts a long prefix at a line that can only be code, for from inside a string or comment everything reads inside out."""
-    if len(prefix) <= _MAX_CHARS:
+    if len(prefix) <= MAX_BEFORE:
         return prefix
-    start = len(prefix) - _MAX_CHARS
+    start = len(prefix) - MAX_BEFORE
     code = _TOP_LEVEL.search(prefix, start)
     return prefix[code.start() if code else start :]
+
+
+def _up_to_code(suffix: str) -> str:
+    """Cuts what follows where a statement has its end that is in none."""
+    if len(suffix) <= MAX_AFTER:
+        return suffix
+    borders = [match.start() for match in _STATEMENT.finditer(suffix, 1, MAX_AFTER)]
+    return suffix[: borders[-1] + 1 if borders else MAX_AFTER]
 
 
 def _solid(lines: list[str]) -> list[str]:

@@ -44,6 +44,12 @@ class Limits:
 
 def postprocess(raw: str, place: Place, mode: Mode, limits: Limits | None = None) -> Draft | None:
     """Runs the filters in order; None where nothing is left to show."""
+    outcome = run_filters(raw, place, mode, limits)
+    return outcome if isinstance(outcome, Draft) else None
+
+
+def run_filters(raw: str, place: Place, mode: Mode, limits: Limits | None = None) -> Draft | str:
+    """Gives what is left to show, or the name of the filter that left nothing."""
     limits = limits or Limits()
     draft = Draft(raw)
     written = draft
@@ -51,12 +57,13 @@ def postprocess(raw: str, place: Place, mode: Mode, limits: Limits | None = None
         written = draft if each is type_over else written
         draft = each(draft, place)
         if not draft.text.strip():
-            return None
+            return each.__name__
     draft = _limited(draft if limits.overwrites else insert_only(draft), limits)
     guarded = guard(draft, place, written)
-    if guarded and guarded.text != draft.text and repeats.cut_next_lines(guarded.text, place) != guarded.text:
-        return None
-    return guarded if guarded and guarded.text.strip() else None
+    if guarded is None or not guarded.text.strip():
+        return guard.__name__
+    says_next = guarded.text != draft.text and repeats.cut_next_lines(guarded.text, place) != guarded.text
+    return repeats.cut_next_lines.__name__ if says_next else guarded
 
 
 def is_past_block(raw: str, place: Place) -> bool:

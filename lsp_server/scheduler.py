@@ -15,15 +15,16 @@ from typing import Any
 
 from engine.api import Counters, Engine, EngineClosed, Finish, Status
 from lsp_server.backend import Backend
+from lsp_server.debounce import Rhythm, sleep_until
 from lsp_server.decode import Behind, Decode, Origin, Task
-from lsp_server.documents import Document, Query
-from lsp_server.judgement import block_end, filtered, mode_at, next_line_end
-from lsp_server.place import Place
+from lsp_server.documents import Document, Edit, Query
+from lsp_server.judgement import Judged, block_end, judge, mode_at, next_line_end, place_at, thresholds, why_off, why_silent
 from lsp_server.prompt import cut
 from lsp_server.settings import Settings
 from lsp_server.suggestions import Completion, Served, Suggestion, Suggestions
 from lsp_server.tracing import Tracer
 from lsp_server.trigger import Mode
+from lsp_server.verdict import Reason, Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +39,11 @@ class Scheduler:
 
     def __init__(self, open_one: Callable[[], Engine], tracer: Tracer, end_process: tuple[str, ...] = ()) -> None:
         self.last: Counters | None = None  # of the newest answer
+        self.verdicts: dict[str, Verdict] = {}  # the last at each document
+        self.client_waits = False  # for the typing to rest, before it asks
         self._backend = Backend(open_one, end_process)
         self._tracer = tracer
+        self._rhythm = Rhythm()
         self._suggestions = Suggestions()
         self._turns: dict[str, asyncio.Task[tuple[Suggestion, ...]]] = {}
         self._live: dict[str, Decode] = {}
@@ -71,7 +75,7 @@ class Scheduler:
             if is_newest:
                 del self._turns[uri]
         if turn.cancelled() or not is_newest:
-            self._tracer.silent(query.document.version, "superseded")
+            self._tracer.silent(query.document.version, Reason.SUPERSEDED)
             return ()
         return turn.result()
 
@@ -84,9 +88,11 @@ class Scheduler:
         if settings.prefetch and settings.enabled and document.text.n_chars:
             self._spawn(self._prefetch_first_window(document))
 
-    def edited(self, document: Document) -> None:
+    def edited(self, document: Document, edit: Edit | None = None) -> None:
         """Ends the document's turn, for no answer outlives its version, and its decode if the edit disagrees with it."""
+        self._rhythm.key(asyncio.get_running_loop().time())
         self._end_turn(document.uri)
+        self._suggestions.edited(document.uri, edit)
         behind = self._behind.get(document.uri)
         if behind and not behind.agrees_with_edit(document.text):
             self._stop_behind(document.uri)
@@ -112,6 +118,7 @@ class Scheduler:
         self._stop_decode(uri)
         self._behind.pop(uri, None)
         self._suggestions.forget(uri)
+        self.verdicts.pop(uri, None)
         self._spawn(self._backend.forget(uri))
 
     async def status(self) -> Status:
@@ -141,37 +148,42 @@ class Scheduler:
     async def _answer(self, query: Query, settings: Settings) -> tuple[Suggestion, ...]:
         """The way of one keystroke, top to bottom."""
         document = query.document
-        if document.private or not settings.enabled:
-            return self._silent(query, "private" if document.private else "disabled")
-        deadline = asyncio.get_running_loop().time() + settings.deadline_ms / 1000
+        if off := why_off(document, settings):
+            return self._silent(query, off)
+        started = asyncio.get_running_loop().time()
+        deadline = started + settings.deadline_ms / 1000
         try:
             async with asyncio.timeout_at(deadline):
                 prompt = cut(document.text, query.offset, await self._backend.max_chars())
         except TimeoutError:
-            return self._silent(query, "loading")
+            return self._silent(query, Verdict(Reason.LOADING))
         except EngineClosed as error:
-            return self._silent(query, f"engine_down: {error}")
-
+            return self._silent(query, Verdict(Reason.ENGINE_DOWN, str(error)))
         if shown := self._suggestions.shown(document.uri, prompt, invoked=query.invoked):
-            return self._serve(query, shown, Counters(finish=Finish.SHOWN), settings)
-        place = Place.at(document.language, prompt.prefix, prompt.closers + prompt.suffix)
+            return self._serve(query, Judged(shown), Counters(finish=Finish.SHOWN), settings)
+        place, held_to = place_at(query), thresholds(self._backend.gate, query, settings)
+        show_s = started + settings.show_after_ms / 1000 * (not query.invoked)
         recalled = self._suggestions.recall(document.uri, prompt, invoked=query.invoked)
         if recalled is not None:
-            return self._serve(query, filtered(recalled, place, settings), Counters(finish=Finish.SHOWN), settings)
-        mode = mode_at(place, query, settings)
-        if mode is Mode.NONE:
+            await sleep_until(show_s)
+            return self._serve(query, judge(recalled, place, held_to, settings), Counters(finish=Finish.SHOWN), settings)
+        if silent := why_silent(place, query, settings):
             self._stop_decode(document.uri)
-            return self._silent(query, "no place for a suggestion")
-        end = partial(block_end, place=place) if mode is Mode.BLOCK else None
+            return self._silent(query, silent)
+        end = partial(block_end, place=place) if mode_at(place, query, settings) is Mode.BLOCK else None
         ids = [self._suggestions.new_id() for _ in range(settings.alternatives if query.invoked else 1)]
         task = Task(origin=Origin(query, prompt), prompt=prompt, ids=tuple(ids), end=end)
         decode = await self._decode(task, settings, deadline)
-        return self._serve(query, filtered(decode.after(prompt), place, settings), decode.counters, settings)
+        judged = judge(decode.after(prompt), place, held_to, settings, failure=decode.failure)
+        await sleep_until(show_s)
+        return self._serve(query, judged, decode.counters, settings)
 
-    def _serve(
-        self, query: Query, choices: tuple[Completion, ...], counters: Counters, settings: Settings
-    ) -> tuple[Suggestion, ...]:
-        """Shows the choices and notes what they cost."""
+    def _serve(self, query: Query, judged: Judged, counters: Counters, settings: Settings) -> tuple[Suggestion, ...]:
+        """Shows the choices that are wanted and notes what they cost."""
+        choices, verdict = judged.choices, judged.verdict
+        if choices and not query.invoked and (unwanted := self._suggestions.why_unwanted(query, choices[0])):
+            choices, verdict = (), Verdict(unwanted)
+        self.verdicts[query.document.uri] = verdict
         self.last = counters
         self._tracer.answered(query.document.version, counters, choices[0].text if choices else "")
         suggestions = self._show(query, choices)
@@ -187,9 +199,10 @@ class Scheduler:
             self._stop_behind(uri)
         return self._suggestions.serve(query, choices)
 
-    def _silent(self, query: Query, reason: str) -> tuple[Suggestion, ...]:
+    def _silent(self, query: Query, verdict: Verdict) -> tuple[Suggestion, ...]:
         self._show(query, ())
-        self._tracer.silent(query.document.version, reason)
+        self.verdicts[query.document.uri] = verdict
+        self._tracer.silent(query.document.version, str(verdict))
         return ()
 
     async def _decode(self, task: Task, settings: Settings, deadline: float) -> Decode:
@@ -200,9 +213,18 @@ class Scheduler:
             await live.finish(deadline + _GRACE_S)
             if live.after(task.prompt):
                 return live
+        if not task.origin.query.invoked:
+            await asyncio.sleep(self._wait_s(settings))
+        started = asyncio.get_running_loop().time()
         fresh = self._start_decode(task, settings, deadline)
         await fresh.finish(deadline + _GRACE_S)
+        self._rhythm.answer(asyncio.get_running_loop().time() - started)
         return fresh
+
+    def _wait_s(self, settings: Settings) -> float:
+        if settings.debounce_ms is not None:
+            return settings.debounce_ms / 1000
+        return 0.0 if self.client_waits else self._rhythm.wait_s
 
     def _start_decode(self, task: Task, settings: Settings, deadline: float) -> Decode:
         uri = task.origin.query.document.uri
@@ -245,7 +267,7 @@ class Scheduler:
         prompt = cut(accepted.document.text, accepted.offset, await self._backend.max_chars())
         if self._suggestions.recall(uri, prompt, invoked=False) is not None:
             return
-        place = Place.at(query.document.language, prompt.prefix, prompt.closers + prompt.suffix)
+        place = place_at(accepted)
         mode = mode_at(place, accepted, settings)
         if mode is not Mode.NONE:
             end = partial(block_end, place=place) if mode is Mode.BLOCK else next_line_end

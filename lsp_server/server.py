@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,20 +14,23 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
-from lsp_server import extensions, protocol
+from lsp_server import conversion, extensions, protocol
 from lsp_server.backend import end_process_of, open_from
-from lsp_server.documents import DocumentStore, Query
+from lsp_server.clients import TriggerKinds
+from lsp_server.documents import Change, DocumentStore
 from lsp_server.privacy import is_refused
 from lsp_server.recording import Recorder
 from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings, apply
 from lsp_server.status import StatusWatch
 from lsp_server.stdio import Writer, read_messages, wait_for_death
+from lsp_server.suggestions import Suggestion
 from lsp_server.tracing import Tracer, request_id
 
 _log = logging.getLogger(__name__)
 
 _SECTION = "midfill"
+_NOTEBOOKS = types.NotebookDocumentSyncOptions([types.NotebookDocumentFilterWithNotebook(notebook="*")])
 
 
 class MidfillServer(LanguageServer):
@@ -36,22 +39,22 @@ class MidfillServer(LanguageServer):
     protocol: protocol.MidfillProtocol
 
     def __init__(self, settings: Settings, *, version: str, tracer: Tracer, problems: tuple[str, ...] = ()) -> None:
-        super().__init__("midfill", version, protocol_cls=protocol.MidfillProtocol, converter_factory=protocol.make_converter)
+        super().__init__("midfill", version, notebook_document_sync=_NOTEBOOKS, protocol_cls=protocol.MidfillProtocol)
         self.settings = self.base_settings = settings
         self.watching: list[asyncio.Future[None]] = []  # held, for a task that nothing holds may be collected
         self.problems = problems  # of the user's own settings, found before there was an editor to tell
-        self.documents = DocumentStore(is_refused)
+        self.documents = DocumentStore(lambda uri, language, text: is_refused(uri, language, text, self.settings.private_globs))
         self.scheduler = Scheduler(lambda: open_from(settings), tracer, end_process_of(settings))
         self.stats = tracer.stats
         self.watch = StatusWatch(self.status, self.tell_status)
-        self.loading: protocol.Loading | None = None
+        self.loading: conversion.Loading | None = None
         self.recorder: Recorder | None = None
         self.protocol.on_unreadable_change = self.lose
         for method, handler, options in _FEATURES:
             self.feature(method, options)(handler)
         for method, handler in extensions.METHODS.items():
             self.feature(method)(handler)
-        self.command(protocol.DID_ACCEPT)(_did_accept)
+        self.command(conversion.DID_ACCEPT)(_did_accept)
 
     def serve(self) -> int:
         """Speaks over stdin and stdout until told to exit or left alone; gives the exit code."""
@@ -96,6 +99,28 @@ class MidfillServer(LanguageServer):
         _log.error("the client, process %d, is gone", client_pid)
         self.stop(1)
 
+    async def suggest(
+        self, uri: str, position: types.Position, *, invoked: bool, selected: Change | None = None
+    ) -> tuple[Suggestion, ...]:
+        """Answers a request, whatever happens; with an item selected in a menu, as if that had been chosen."""
+        document = self.documents.get(uri)
+        if document is None:
+            _log.warning("no suggestion for %s: the document is not open", uri)
+            return ()
+        started_s = time.monotonic()
+        self.watch.nudge()
+        try:
+            query = conversion.query_from(document, position, invoked, selected)
+            suggestions = await self.scheduler.suggest(query, self.settings)
+        except Exception:
+            _log.exception("request %r failed", request_id.get())
+            return ()
+        if suggestions:
+            self.stats.took((time.monotonic() - started_s) * 1000)
+            self.stats.offered(suggestions[0].id, len(suggestions[0].text))
+        self.watch.nudge()
+        return suggestions
+
     async def status(self) -> dict[str, Any]:
         """Tells what the engine is and does, and what the last answer cost."""
         status = asdict(await self.scheduler.status())
@@ -118,6 +143,8 @@ class MidfillServer(LanguageServer):
         """Takes settings from the editor, over those that were there at the start."""
         checked = apply(self.base_settings, values, by_user=False)
         self.settings = checked.settings
+        for uri in self.documents.rejudge():
+            self.scheduler.closed(uri)
         self.report_problems(source, checked.problems)
         self.watch.nudge()
 
@@ -136,9 +163,14 @@ class MidfillServer(LanguageServer):
 
 
 def _initialize(ls: MidfillServer, params: types.InitializeParams) -> None:
-    ls.documents.encoding = protocol.encoding_of(params.capabilities)
+    ls.documents.encoding = conversion.encoding_of(params.capabilities)
     ls.configure(params.initialization_options, source="initializationOptions")
     ls.base_settings = ls.settings
+    client = conversion.client_from(params)
+    ls.protocol.trigger_kinds = TriggerKinds(client)
+    ls.scheduler.client_waits = client.waits
+    if ls.settings.completion_fallback == "off" or (ls.settings.completion_fallback == "auto" and client.shows_inline):
+        del ls.protocol.fm.features[types.TEXT_DOCUMENT_COMPLETION]  # what is not there is not offered
     if params.process_id is not None:
         ls.watching.append(asyncio.ensure_future(ls.watch_client(params.process_id)))
 
@@ -149,7 +181,7 @@ async def _initialized(ls: MidfillServer, params: types.InitializedParams) -> No
     ls.report_problems("your settings", ls.problems)
     window = ls.client_capabilities.window
     if window and window.work_done_progress:
-        ls.loading = protocol.Loading(ls.work_done_progress)
+        ls.loading = conversion.Loading(ls.work_done_progress)
     ls.watching.append(asyncio.ensure_future(ls.watch.run()))
     await _pull_configuration(ls)
 
@@ -176,41 +208,74 @@ async def _pull_configuration(ls: MidfillServer) -> bool:
 
 
 def _open(ls: MidfillServer, params: types.DidOpenTextDocumentParams) -> None:
-    opened = params.text_document
+    _open_one(ls, params.text_document)
+
+
+def _open_one(ls: MidfillServer, opened: types.TextDocumentItem) -> None:
     document = ls.documents.open(opened.uri, language=str(opened.language_id), version=opened.version, text=opened.text)
     ls.scheduler.opened(document, ls.settings)
 
 
 def _change(ls: MidfillServer, params: types.DidChangeTextDocumentParams) -> None:
-    changed = params.text_document
-    document = ls.documents.change(changed.uri, version=changed.version, changes=protocol.changes_from(params))
-    if document:
-        ls.scheduler.edited(document)
+    _change_one(ls, params.text_document, params.content_changes)
+
+
+def _change_one(
+    ls: MidfillServer,
+    changed: types.VersionedTextDocumentIdentifier,
+    content_changes: Sequence[types.TextDocumentContentChangeEvent],
+) -> None:
+    changes, old = conversion.changes_from(content_changes), ls.documents.get(changed.uri)
+    edit = ls.documents.edit_in(changed.uri, changes)
+    document = ls.documents.change(changed.uri, version=changed.version, changes=changes)
+    if document and document.private and old and not old.private:
+        ls.scheduler.closed(document.uri)
+    elif document:
+        ls.scheduler.edited(document, edit)
 
 
 def _close(ls: MidfillServer, params: types.DidCloseTextDocumentParams) -> None:
-    ls.documents.close(params.text_document.uri)
-    ls.scheduler.closed(params.text_document.uri)
+    _close_one(ls, params.text_document)
+
+
+def _close_one(ls: MidfillServer, closed: types.TextDocumentIdentifier) -> None:
+    ls.documents.close(closed.uri)
+    ls.scheduler.closed(closed.uri)
+
+
+def _open_notebook(ls: MidfillServer, params: types.DidOpenNotebookDocumentParams) -> None:
+    for cell in params.cell_text_documents:
+        _open_one(ls, cell)
+
+
+def _change_notebook(ls: MidfillServer, params: types.DidChangeNotebookDocumentParams) -> None:
+    cells = params.change.cells
+    if cells is None:
+        return
+    if cells.structure:
+        for opened in cells.structure.did_open or ():
+            _open_one(ls, opened)
+        for closed in cells.structure.did_close or ():
+            _close_one(ls, closed)
+    for each in cells.text_content or ():
+        _change_one(ls, each.document, each.changes)
+
+
+def _close_notebook(ls: MidfillServer, params: types.DidCloseNotebookDocumentParams) -> None:
+    for cell in params.cell_text_documents:
+        _close_one(ls, cell)
 
 
 async def _inline_completion(ls: MidfillServer, params: types.InlineCompletionParams) -> types.InlineCompletionList:
+    uri, selected, invoked = params.text_document.uri, conversion.selected_from(params), conversion.is_invoked(params)
+    document = ls.documents.get(uri)
+    suggestions = await ls.suggest(uri, params.position, invoked=invoked, selected=selected)
+    return conversion.to_list(document, suggestions, selected)
+
+
+async def _completion(ls: MidfillServer, params: types.CompletionParams) -> types.CompletionList:
     document = ls.documents.get(params.text_document.uri)
-    if document is None:
-        _log.warning("no suggestion for %s: the document is not open", params.text_document.uri)
-        return protocol.to_list(None, ())
-    offset = document.text.offset(protocol.position_from(params.position))
-    started_s = time.monotonic()
-    ls.watch.nudge()
-    try:
-        suggestions = await ls.scheduler.suggest(Query(document, offset, protocol.is_invoked(params)), ls.settings)
-    except Exception:
-        _log.exception("request %r failed", request_id.get())
-        suggestions = ()
-    if suggestions:
-        ls.stats.took((time.monotonic() - started_s) * 1000)
-        ls.stats.offered(suggestions[0].id, len(suggestions[0].text))
-    ls.watch.nudge()
-    return protocol.to_list(document, suggestions)
+    return conversion.to_completions(document, await ls.suggest(params.text_document.uri, params.position, invoked=False))
 
 
 def _did_accept(ls: MidfillServer, *arguments: Any) -> None:
@@ -224,6 +289,10 @@ _FEATURES: tuple[tuple[str, Callable[..., Any], Any], ...] = (
     (types.TEXT_DOCUMENT_DID_OPEN, _open, None),
     (types.TEXT_DOCUMENT_DID_CHANGE, _change, None),
     (types.TEXT_DOCUMENT_DID_CLOSE, _close, None),
+    (types.NOTEBOOK_DOCUMENT_DID_OPEN, _open_notebook, None),
+    (types.NOTEBOOK_DOCUMENT_DID_CHANGE, _change_notebook, None),
+    (types.NOTEBOOK_DOCUMENT_DID_CLOSE, _close_notebook, None),
+    (types.TEXT_DOCUMENT_COMPLETION, _completion, types.CompletionOptions()),
     # Without options pygls does not advertise the capability.
     (types.TEXT_DOCUMENT_INLINE_COMPLETION, _inline_completion, types.InlineCompletionOptions()),
 )

@@ -31,6 +31,32 @@ class Settings:
     deadline_ms: int = _setting(1000, "after which an answer is what there is by then", unit="ms", range=(20, 60_000))
     max_tokens: int = _setting(64, "longest suggestion", unit="tokens", range=(1, 512))
     max_chars: int = _setting(400, "longest suggestion", unit="characters", range=(1, 10_000))
+    max_lines: int = _setting(20, "longest suggestion; 1: never more than the cursor's line", unit="lines", range=(1, 80))
+    show_after_ms: int = _setting(
+        0, "rest without a key after which a new suggestion is shown; it is computed at once", unit="ms", range=(0, 10_000)
+    )
+    enabled_languages: tuple[str, ...] = _setting((), "language ids, of which alone something is suggested in; none: all")
+    disabled_languages: tuple[str, ...] = _setting((), "language ids in which nothing is suggested")
+    disabled_globs: tuple[str, ...] = _setting((), "files in which nothing is suggested, as in .gitignore")
+    private_globs: tuple[str, ...] = _setting((), "more files that are never read, as in .gitignore", adds=True)
+    gate: bool = _setting(True, "whether what the model is not sure of is kept back unless asked for")
+    gate_min_logprob: float | None = _setting(
+        None, "log-probability that no token may be below; none: as fitted for the model", range=(-100, 0)
+    )
+    gate_mean_logprob: float | None = _setting(
+        None, "log-probability that the mean may not be below; none: as fitted for the model", range=(-100, 0)
+    )
+    debounce_ms: int | None = _setting(
+        None,
+        "wait for the typing to rest before the model is asked; none: by your rhythm, where the editor does not wait itself",
+        unit="ms",
+        range=(0, 5000),
+    )
+    completion_fallback: str = _setting(
+        "auto",
+        "whether suggestions come in the completion menu; auto: where the editor has no ghost text",
+        choices=("auto", "off", "on"),
+    )
     comments: str = _setting("on", "whether comments are completed", choices=("off", "on-demand", "on"))
     strings: str = _setting("on", "whether strings are completed", choices=("off", "on-demand", "on"))
     alternatives: int = _setting(3, "how many suggestions are offered where one is asked for by hand", range=(1, 8))
@@ -88,6 +114,8 @@ def apply(settings: Settings, values: object, *, by_user: bool) -> Checked:
             problems.append(f"{name}: {problem}; keeping {getattr(settings, name)!r}")
         else:
             taken[name] = _taken(str(known[name].type), value)
+            if known[name].metadata.get("adds"):  # nobody takes away what another made private
+                taken[name] = tuple(dict.fromkeys((*getattr(settings, name), *taken[name])))
     return Checked(replace(settings, **taken), tuple(problems))
 
 

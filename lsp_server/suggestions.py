@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from lsp_server.documents import Query
+from lsp_server.documents import Edit, Query
 from lsp_server.prompt import Prompt
+from lsp_server.unwanted import Unwanted
+from lsp_server.verdict import Reason
 
 _N_REMEMBERED = 8  # per document: enough to come back to the last few places without the engine
 
@@ -29,12 +31,14 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What was written for a prompt, and how sure the model was of each token."""
+    """What was written for a prompt, and how sure the model was of each token, with the offset at which that ends."""
 
     id: str
     prompt: Prompt
     text: str
     logprobs: tuple[float, ...] = ()
+    ends: tuple[int, ...] = ()
+    is_cut: bool = False  # by the deadline: asked again at its own place, the engine may say more
 
     @property
     def mean_logprob(self) -> float:
@@ -49,7 +53,12 @@ class Completion:
         if typed is None or not self.text.startswith(typed):
             return None
         rest = self.text[len(typed) :]
-        return replace(self, prompt=prompt, text=rest) if rest or not typed else None
+        ends = tuple(end - len(typed) for end in self.ends)
+        return replace(self, prompt=prompt, text=rest, ends=ends) if rest or not typed else None
+
+    def recalled_at(self, prompt: Prompt) -> Completion | None:
+        """Gives what is left where that is all there is to say."""
+        return None if self.is_cut and self.prompt == prompt else self.after(prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class Served:
 
     def after(self, prompt: Prompt) -> tuple[Completion, ...]:
         """Gives what is left of those that the typing since agrees with, unchanged."""
-        rests = (each.after(prompt) for each in self.choices if each.prompt.closers == prompt.closers)
+        rests = (each.recalled_at(prompt) for each in self.choices if each.prompt.closers == prompt.closers)
         return tuple(rest for rest in rests if rest)
 
 
@@ -72,12 +81,7 @@ class _Memory:
     completions: deque[Completion] = field(default_factory=lambda: deque(maxlen=_N_REMEMBERED))
     served: deque[Served] = field(default_factory=lambda: deque(maxlen=_N_REMEMBERED))
     visible: Served | None = None
-    dismissed: set[str] = field(default_factory=set)
-
-    def forget_lost(self) -> None:
-        """Keeps of what was dismissed only what could come again."""
-        known = {each.id for each in self.completions} | {choice.id for each in self.served for choice in each.choices}
-        self.dismissed &= known
+    unwanted: Unwanted = field(default_factory=Unwanted)
 
 
 class Suggestions:
@@ -98,7 +102,6 @@ class Suggestions:
         """Takes in what was written, best first."""
         memory = self._memory(uri)
         memory.completions.extendleft(reversed(list(completions)))
-        memory.forget_lost()
 
     def serve(self, query: Query, choices: tuple[Completion, ...]) -> tuple[Suggestion, ...]:
         """Notes what is shown from here on; nothing, where there are no choices."""
@@ -106,7 +109,8 @@ class Suggestions:
         memory.visible = Served(query, choices) if choices else None
         if memory.visible and not (memory.served and memory.served[0].after(choices[0].prompt) == choices):
             memory.served.appendleft(memory.visible)
-        memory.dismissed -= {each.id for each in choices}
+        for each in choices:
+            memory.unwanted.allow(each.prompt.prefix, each.text)
         return tuple(Suggestion(each.id, each.text, query.offset) for each in choices)
 
     def shown(self, uri: str, prompt: Prompt, *, invoked: bool) -> tuple[Completion, ...]:
@@ -117,18 +121,18 @@ class Suggestions:
         fitting = (rest for each in memory.served if (rest := each.after(prompt)))
         if invoked:
             return tuple(_distinct(itertools.chain.from_iterable(fitting)))
-        newest = next(fitting, ())
-        return newest[:1] if newest and newest[0].id not in memory.dismissed else ()
+        newest = next(fitting, ())[:1]
+        return tuple(each for each in newest if not memory.unwanted.is_dismissed(each.prompt.prefix, each.text))
 
     def recall(self, uri: str, prompt: Prompt, *, invoked: bool) -> tuple[Completion, ...] | None:
         """Gives what the newest completion that agrees has left to say; None where the engine must be asked."""
         memory = self._memory(uri)
-        rest = next((rest for each in memory.completions if (rest := each.after(prompt))), None)
+        rest = next((rest for each in memory.completions if (rest := each.recalled_at(prompt))), None)
         if rest is None:
             return None
         if invoked:
             return (rest,) if rest.text and not (memory.visible and memory.visible.after(prompt)) else None
-        return () if rest.id in memory.dismissed else (rest,)
+        return (rest,)
 
     def find(self, suggestion_id: str) -> tuple[Served, Completion] | None:
         """Gives what was served under an id, whole: where, and the one of the choices."""
@@ -144,7 +148,16 @@ class Suggestions:
         if found := self.find(suggestion_id):
             memory = self._memory(found[0].query.document.uri)
             memory.visible = None
-            memory.dismissed |= {each.id for each in found[0].choices}
+            for each in found[0].choices:
+                memory.unwanted.dismiss(each.prompt.prefix, each.text)
+
+    def edited(self, uri: str, edit: Edit | None) -> None:
+        """Takes note of what is typed and deleted, for what was deleted is not offered back."""
+        self._memory(uri).unwanted.edited(edit)
+
+    def why_unwanted(self, query: Query, choice: Completion) -> Reason | None:
+        """Tells why a suggestion is not offered by itself; None where it may be."""
+        return self._memory(query.document.uri).unwanted.why(choice.prompt.prefix, query.offset, choice.text)
 
     def accept(self, suggestion_id: str) -> None:
         """Takes a suggestion off the screen: it is text now."""

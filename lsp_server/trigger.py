@@ -11,6 +11,7 @@ from lsp_server.lexing import ENDS_OF_COMMENT, is_indented, is_prose, line_comme
 from lsp_server.place import Place, indent_of
 from lsp_server.prompt import is_closers
 from lsp_server.syntax import has_grammar
+from lsp_server.verdict import Reason
 
 
 class Mode(StrEnum):
@@ -33,6 +34,7 @@ _HEADER = re.compile(
     r"(?:async\s+)?(?:def|class|if|elif|else|for|while|try|except|finally|with|match|case)\b.*:\s*\Z", re.DOTALL
 )
 _WORD_OPENS = re.compile(r"\b(?:do|then|begin|else)\Z|(?:\A|\n)\s*(?:local\s+)?(?:def\s[^\n]*|function\b[^\n]*\))\Z")
+_IN_WORD = re.compile(r"\w\w")
 _SENTENCE_END = re.compile(r"\w[.!?]\s*\Z")
 _GOES_ON = re.compile(r"[\s{($=/,:<+%-]\Z")
 _LITERAL = re.compile(r"(?:=(?!>)|\breturn|[(,])\s*(?!(?:match|if|loop|unsafe|async|func|move)\b)&?[\w.:*\[\]<>]+\s*\{\Z")
@@ -43,17 +45,24 @@ _BRACE_INIT = re.compile(r"\s*(?!(?:struct|class|union|enum|namespace|else|do|tr
 
 
 def decide(place: Place, *, invoked: bool, comments: When = When.ON, strings: When = When.ON) -> Mode:
+    """Tells how much to suggest."""
+    if silence(place, invoked=invoked, comments=comments, strings=strings):
+        return Mode.NONE
+    return Mode.BLOCK if not place.inside and is_closers(place.rest) and _starts_block(place) else Mode.LINE
+
+
+def silence(place: Place, *, invoked: bool, comments: When = When.ON, strings: When = When.ON) -> Reason | None:
     """Keeps silent before code, in a word, and in a string or comment that is finished, unless asked by hand."""
-    in_comment = place.inside == line_comment(place.language) or place.inside in ENDS_OF_COMMENT
     if place.inside:
+        in_comment = place.inside == line_comment(place.language) or place.inside in ENDS_OF_COMMENT
         when = comments if in_comment else strings
-        if when is When.OFF or (not invoked and (when is When.ON_DEMAND or _is_finished(place))):
-            return Mode.NONE
-    if not is_closers(place.rest):
-        return Mode.LINE if invoked else Mode.NONE
-    if place.inside:
-        return Mode.LINE
-    return Mode.BLOCK if _starts_block(place) else Mode.LINE
+        if when is When.OFF or (when is When.ON_DEMAND and not invoked):
+            return Reason.IN_COMMENT if in_comment else Reason.IN_STRING
+        if not invoked and _is_finished(place):
+            return Reason.FINISHED
+    if invoked or is_closers(place.rest):
+        return None
+    return Reason.MID_WORD if _IN_WORD.search(place.head[-1:] + place.rest[:1]) else Reason.BEFORE_CODE
 
 
 def _is_finished(place: Place) -> bool:

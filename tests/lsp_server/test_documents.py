@@ -12,7 +12,7 @@ URI = "file:///x.py"
 
 @pytest.fixture
 def store() -> DocumentStore:
-    return DocumentStore(lambda uri: uri.endswith(".env"))
+    return DocumentStore(lambda uri, language, text: uri.endswith(".env"))
 
 
 def insert(line: int, character: int, text: str) -> Change:

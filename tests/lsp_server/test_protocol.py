@@ -8,20 +8,13 @@ import json
 from collections import Counter
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lsprotocol import types
 
-from lsp_server.documents import Change, Document
-from lsp_server.protocol import changes_from, encoding_of, is_invoked, make_converter, to_list
 from lsp_server.server import MidfillServer
 from lsp_server.settings import Settings
 from lsp_server.stdio import Frames, Writer
-from lsp_server.suggestions import Suggestion
-from lsp_server.text import Encoding, Position, Text
 from lsp_server.tracing import Tracer
-from tests.lsp_server.places import cursor_after, split
 
 URI = "file:///a.py"
 
@@ -103,48 +96,3 @@ def test_no_message_stops_the_server_and_every_request_is_answered_once(script, 
     requests = [f"request {n}" for n, (message, is_request) in enumerate(messages) if is_request and "method" in message]
     replied = [each["id"] for each in converse(script, sent) if "method" not in each]
     assert Counter(each for each in replied if str(each).startswith("request")) == Counter(requests)
-
-
-@pytest.mark.parametrize(
-    ("offered", "chosen"),
-    [
-        (["utf-8", "utf-16"], Encoding.UTF_8),
-        (["utf-32"], Encoding.UTF_32),
-        (["utf-16", "utf-8"], Encoding.UTF_16),
-        (["utf-7"], Encoding.UTF_16),
-        ([], Encoding.UTF_16),
-        (None, Encoding.UTF_16),
-    ],
-)
-def test_the_encoding_is_the_first_offered_that_is_known(offered, chosen) -> None:
-    general = types.GeneralClientCapabilities(position_encodings=offered)
-    assert encoding_of(types.ClientCapabilities(general=general)) is chosen
-    assert encoding_of(types.ClientCapabilities()) is Encoding.UTF_16
-
-
-def test_changes_come_in_order_with_a_range_or_as_a_whole_text() -> None:
-    place = {"line": 1, "character": 2}
-    changes = [{"range": {"start": place, "end": place}, "rangeLength": 99, "text": "x"}, {"text": "whole"}]
-    params = {"textDocument": {"uri": URI, "version": 2}, "contentChanges": changes}
-    read = make_converter().structure(params, types.DidChangeTextDocumentParams)
-    assert changes_from(read) == [Change("x", Position(1, 2), Position(1, 2)), Change("whole")]
-
-
-@pytest.mark.parametrize(("kind", "invoked"), [(0, True), (1, True), (2, False)])
-def test_a_trigger_kind_is_read_as_its_client_means_it(kind, invoked) -> None:
-    params = {"textDocument": {"uri": URI}, "position": PLACE, "context": {"triggerKind": kind}}
-    assert is_invoked(make_converter().structure(params, types.InlineCompletionParams)) is invoked
-
-
-@pytest.mark.parametrize("encoding", Encoding)
-def test_an_item_stands_at_the_cursor_in_the_clients_units(encoding) -> None:
-    before, after = split("é\r\n😀 = ┃\n")
-    document = Document(uri=URI, language="python", version=1, text=Text.of(before + after, encoding))
-    [item] = to_list(document, (Suggestion("7", "1", len(before)),)).items
-    place = types.Position(**cursor_after(before, encoding))
-    assert (item.insert_text, item.range) == ("1", types.Range(place, place))
-    assert item.command == types.Command(title="", command="midfill.didAccept", arguments=[{"id": "7"}])
-
-
-def test_no_suggestion_is_an_empty_list() -> None:
-    assert to_list(None, ()) == types.InlineCompletionList(items=[])

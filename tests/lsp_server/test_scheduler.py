@@ -32,7 +32,7 @@ RULES = [
 class Editor:
     """One document and the requests made in it, as an editor would."""
 
-    def __init__(self, scheduler: Scheduler, engine: ScriptedEngine, settings: Settings) -> None:
+    def __init__(self, scheduler: Scheduler, engine: CountingEngine, settings: Settings) -> None:
         self.scheduler, self.engine, self._settings = scheduler, engine, settings
         self._version = 0
 
@@ -66,7 +66,7 @@ def play(scenario: Callable[[Editor], Awaitable[None]], rules: Sequence[Rule] = 
     """Runs a scenario to its end and lets go of everything."""
 
     async def whole() -> None:
-        engine = ScriptedEngine(rules)
+        engine = CountingEngine(rules)
         scheduler = Scheduler(lambda: engine, Tracer())
         try:
             await scenario(Editor(scheduler, engine, settings))
@@ -214,6 +214,8 @@ def test_at_the_deadline_what_there_is_is_shown() -> None:
         assert suggestion.text == "one two three"
         assert (editor.finish, editor.scheduler.last.decoded) == (Finish.DEADLINE, 3)
         assert loop.time() - start < 0.25
+        assert await editor.ask("slow = o┃\n") == "ne two three"
+        assert await editor.ask("slow = ┃\n") == "one two three four five six seven eight nine ten"
 
     play(scenario)
 
@@ -256,6 +258,16 @@ def test_an_engine_that_can_t_be_opened_says_why_and_never_fails() -> None:
         await scheduler.aclose()
 
     run(scenario())
+
+
+class CountingEngine(ScriptedEngine):
+    """Counts the completions that it is asked for."""
+
+    n_started = 0
+
+    def complete(self, request: Request):
+        self.n_started += 1
+        return super().complete(request)
 
 
 class LoadingEngine(ScriptedEngine):
@@ -472,3 +484,45 @@ def test_several_alternatives_come_on_demand_each_once_and_the_likeliest_first()
         await scheduler.aclose()
 
     run(scenario())
+
+
+@pytest.mark.parametrize(("debounce_ms", "client_waits", "answered_at"), [(100, True, 0.1), (0, False, 0), (None, True, 0)])
+def test_the_model_is_asked_when_the_user_s_wait_is_over(debounce_ms, client_waits, answered_at) -> None:
+    async def scenario(editor: Editor) -> None:
+        editor.scheduler.client_waits = client_waits
+        assert await editor.ask("total = ┃\n") == "sum(items)"
+        assert asyncio.get_running_loop().time() == pytest.approx(answered_at)
+        assert await editor.ask("total = s┃\n") == "um(items)"  # from memory: at once
+        assert await editor.ask("other = ┃\n", invoked=True) == "sum(items)"  # by hand: at once
+        assert asyncio.get_running_loop().time() == pytest.approx(answered_at)
+
+    play(scenario, settings=replace(SETTINGS, debounce_ms=debounce_ms))
+
+
+def test_a_key_during_the_wait_costs_the_engine_nothing() -> None:
+    async def scenario(editor: Editor) -> None:
+        first = editor.ask("total = ┃\n")
+        await asyncio.sleep(0.05)
+        second = editor.ask("total = x = ┃\n")
+        await asyncio.sleep(0.05)
+        assert (await editor.engine.status()).last is None
+        assert (await first, await second) == (None, "sum(items)")
+
+    play(scenario, settings=replace(SETTINGS, debounce_ms=100))
+
+
+def test_a_client_that_asks_at_every_key_of_a_slow_model_waits_for_a_pause() -> None:
+    async def scenario(editor: Editor) -> None:
+        asked = []
+        for n in range(12):
+            asked.append(editor.ask(f"{'x' * n}.slow = ┃\n"))
+            await asyncio.sleep(0.12)
+        await asyncio.sleep(1)
+        started = editor.engine.n_started
+        for n in range(12):
+            asked.append(editor.ask(f"{'y' * n}.slow = ┃\n"))
+            await asyncio.sleep(0.12)
+        assert editor.engine.n_started == started
+        assert await asked[-1] == "one two three four five six seven eight nine ten"
+
+    play(scenario, settings=SETTINGS)

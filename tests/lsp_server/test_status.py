@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lsp_server.protocol import Loading
+from lsp_server.conversion import Loading
 from lsp_server.status import StatusWatch
 from tests.lsp_server.clock import run
 

@@ -7,6 +7,7 @@ import pytest
 from lsp_server.documents import Document, Query
 from lsp_server.suggestions import Completion, Suggestions
 from lsp_server.text import Text
+from lsp_server.verdict import Reason
 from tests.lsp_server.places import prompt_at, split
 
 BASE = prompt_at("total = ┃\nprint(total)\n")
@@ -32,6 +33,13 @@ class Editor:
     def recalled(self, marked: str, *, invoked: bool = False) -> list[str] | None:
         found = self.memory.recall("u", prompt_at(marked), invoked=invoked)
         return None if found is None else [each.text for each in found]
+
+    def why_unwanted(self, marked: str) -> Reason | None:
+        before, after = split(marked)
+        document = Document(uri="u", language="", version=1, text=Text.of(before + after))
+        recalled = self.memory.recall("u", prompt_at(marked), invoked=False)
+        assert recalled
+        return self.memory.why_unwanted(Query(document, len(before)), recalled[0])
 
     def shown(self, marked: str, *, invoked: bool = False) -> list[str]:
         return [each.text for each in self.memory.shown("u", prompt_at(marked), invoked=invoked)]
@@ -92,7 +100,7 @@ def test_what_was_dismissed_is_not_offered_again_by_itself_and_one_key_restores_
     editor.memory.dismiss(editor.show("sum(items)", "len(items)"))
     for marked in ("total = ┃\nprint(total)\n", "total = s┃\nprint(total)\n", "total = l┃\nprint(total)\n"):
         assert editor.shown(marked) == []
-        assert editor.recalled(marked) == []
+        assert editor.why_unwanted(marked) is Reason.DISMISSED
     assert editor.shown("total = s┃\nprint(total)\n", invoked=True) == ["um(items)"]
 
 
