@@ -8,10 +8,11 @@ WHEELS ?=
 # For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
 HOLES ?=
 
-.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters clean
+.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters vscode e2e-vscode clean
 
+# In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
-	$(BIN)/midfill complete docs/demo/stock.py
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/midfill try; else $(BIN)/midfill complete docs/demo/stock.py; fi
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -49,6 +50,14 @@ fuzz: .venv/installed
 	MIDFILL_FUZZ=100000 $(BIN)/python -m pytest tests/lsp_server/test_fuzz.py
 bench-filters: .venv/installed
 	$(BIN)/python -m tests.bench.filters
+# VS Code's extension, editors/vscode/dist/midfill.vsix; needs Node 22 or newer, as `make e2e-vscode` brings it.
+vscode:
+	cd editors/vscode && npm ci --ignore-scripts && npm run package
+
+# Real VS Code, behind a browser: on Debian, as root, for Chromium comes from its packages.
+e2e-vscode: .venv/e2e-vscode
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
+	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)
@@ -61,4 +70,8 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt "$$(grep ^torch== constraints.txt)"
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/e2e-vscode: .venv/installed
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e-vscode]'
 	touch $@
