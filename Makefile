@@ -6,7 +6,7 @@ PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
 
-.PHONY: run test lint format train eval bench-typing bench-door clean
+.PHONY: e2e-nvim e2e-emacs e2e-terminal bench-e2e-nvim run test lint format train eval bench-typing bench-door clean
 
 # In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
@@ -31,6 +31,28 @@ bench-typing: .venv/installed
 
 bench-door: .venv/installed
 	$(BIN)/python -m tests.bench.door $(ARGS)
+
+# Real editors, installed into build/e2e (Emacs onto the host: root on Debian 12). UPDATE_SCREENSHOTS=1 rewrites docs/.
+E2E := $(BIN)/python -m pytest -m e2e
+
+e2e-nvim: .venv/e2e
+	tests/e2e/install-nvim.sh build/e2e/nvim
+	$(E2E) tests/e2e/nvim
+
+e2e-emacs: .venv/e2e
+	tests/e2e/install-emacs.sh build/e2e
+	$(E2E) tests/e2e/emacs
+
+e2e-terminal: .venv/e2e
+	$(E2E) tests/e2e/terminal
+
+bench-e2e-nvim: .venv/e2e
+	tests/e2e/install-nvim.sh build/e2e/nvim
+	$(BIN)/python -m tests.e2e.nvim.latency
+
+.venv/e2e: .venv/installed
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e]'
+	touch $@
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)
