@@ -8,7 +8,7 @@ WHEELS ?=
 # For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
 HOLES ?=
 
-.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters vscode e2e-vscode clean
+.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters vscode e2e-vscode e2e-nvim e2e-emacs e2e-terminal bench-e2e-nvim clean
 
 # In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
@@ -58,6 +58,27 @@ vscode:
 e2e-vscode: .venv/e2e-vscode
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
 	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
+# Real editors, installed into build/e2e (Emacs onto the host: root on Debian 12). UPDATE_SCREENSHOTS=1 rewrites docs/.
+E2E := $(BIN)/python -m pytest -m e2e
+
+e2e-nvim: .venv/e2e
+	tests/e2e/install-nvim.sh build/e2e/nvim
+	$(E2E) tests/e2e/nvim
+
+e2e-emacs: .venv/e2e
+	tests/e2e/install-emacs.sh build/e2e
+	$(E2E) tests/e2e/emacs
+
+e2e-terminal: .venv/e2e
+	$(E2E) tests/e2e/terminal
+
+bench-e2e-nvim: .venv/e2e
+	tests/e2e/install-nvim.sh build/e2e/nvim
+	$(BIN)/python -m tests.e2e.nvim.latency
+
+.venv/e2e: .venv/installed
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e]'
+	touch $@
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)

@@ -113,7 +113,8 @@
 
 (defun midfill--draw (at string)
   "Show STRING as ghost text before the character AT."
-  (let ((overlay (make-overlay at at nil t)))
+  ;; Behind what an input method inserts while it composes a character.
+  (let ((overlay (make-overlay at at nil t t)))
     (setq string (propertize string 'face 'midfill-ghost))
     ;; Without this the cursor would stand behind the ghost text.
     (put-text-property 0 1 'cursor t string)

@@ -55,8 +55,11 @@ local function attach(bufnr)
       end)
     end,
   })
+  -- Neovim begins with inline completion one turn of its loop after this one.
   vim.schedule(function()
-    ghost.refresh(bufnr)
+    vim.schedule(function()
+      ghost.refresh(bufnr)
+    end)
   end)
   M.request('midfill/status', vim.empty_dict(), status.set)
 end
