@@ -140,7 +140,7 @@ def _ms_since(start: float) -> float:
 def _rule(entry: Any, where: str) -> Rule:
     if not isinstance(entry, dict) or not isinstance(entry.get("prefix_ends"), str):
         raise EngineError(f"{where}: must be an object with at least a text `prefix_ends`, got {entry!r:.80}")
-    kinds: dict[str, tuple[type, ...]] = {name: (str,) for name in ("prefix_ends", "text", "error")}
+    kinds: dict[str, tuple[type, ...]] = dict.fromkeys(("prefix_ends", "text", "error"), (str,))
     kinds |= {"others": (list,), "token_ms": (int, float), "logprob": (int, float)}
     for name, value in entry.items():
         if name not in kinds:
