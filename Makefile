@@ -6,7 +6,7 @@ PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
 
-.PHONY: run test lint format train eval bench-typing bench-engine bench-door clean
+.PHONY: run test lint format train eval bench-typing bench-engine bench-door bench-cpu clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -33,6 +33,10 @@ bench-engine: .venv/installed
 
 bench-door: .venv/installed
 	$(BIN)/python -m tests.bench.door $(ARGS)
+
+# Peers are optional: pip install ctranslate2 llama-cpp-python gguf. ARGS="--shape tiny_starcoder_py" runs one shape.
+bench-cpu: .venv/installed
+	$(BIN)/python -m tests.bench.cpu $(ARGS)
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)

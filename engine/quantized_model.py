@@ -86,10 +86,19 @@ class Kernels:
         _check(self._library.midfill_head(self._model, h.data_ptr(), h.shape[1], logits.data_ptr()))
 
     def read_speed(self) -> float:
-        """Bytes per second that all threads together read, measured on the largest weights."""
-        largest = max(self._tensors.values(), key=lambda tensor: tensor.nbytes)
-        speed: float = self._library.midfill_read_speed(self._model, largest.data_ptr(), largest.nbytes)
-        return speed
+        """Bytes per second that all threads together read of the weights, one after the other as a token reads them."""
+        weights = [tensor for tensor in self._tensors.values() if tensor.dtype is torch.int8]
+        speeds: list[float] = [
+            self._library.midfill_read_speed(self._model, tensor.data_ptr(), tensor.nbytes) for tensor in weights
+        ]
+        taken_s: float = sum(tensor.nbytes / speed for tensor, speed in zip(weights, speeds, strict=True))
+        return sum(tensor.nbytes for tensor in weights) / taken_s
+
+    def multiply(self, weight: Linear, x: Tensor) -> Tensor:
+        """x through one linear layer, for tests. Shapes: x (T, K), result (T, N)."""
+        out = torch.empty(len(x), weight.n_out)
+        _check(self._library.midfill_linear(self._model, byref(weight), x.data_ptr(), len(x), out.data_ptr()))
+        return out
 
     def _block(self, name: str, n_embd: int, n_inner: int) -> Block:
         return Block(

@@ -84,7 +84,9 @@ static inline int32_t pair_at(const int16_t *levels) {
   return pair;
 }
 
+#ifndef PREFETCH_BYTES
 #define PREFETCH_BYTES 2048 /* ahead of the reads: the hardware's own prefetcher stops at every page */
+#endif
 
 /* One row: the memory's speed, if the sums do not wait for each other. */
 static inline v16i product_of_row(const int8_t *w, const int16_t *levels, int n_pairs) {

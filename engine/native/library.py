@@ -166,7 +166,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.midfill_embed.argtypes = (pointer, pointer, pointer, integer, integer, pointer)
     library.midfill_layers.argtypes = (pointer, integer, integer, pointer, integer, pointer, long, long, integer)
     library.midfill_head.argtypes = (pointer, pointer, integer, pointer)
-    library.midfill_linear.argtypes = (pointer, pointer, pointer, integer, pointer, pointer, pointer)
+    library.midfill_linear.argtypes = (pointer, pointer, pointer, integer, pointer)
     library.midfill_read_speed.restype = ctypes.c_double
     library.midfill_read_speed.argtypes = (pointer, pointer, long)
     library.midfill_checksum.restype = ctypes.c_uint64

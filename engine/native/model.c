@@ -7,10 +7,12 @@
 
 #include "pool.h"
 
+#define N_PIECES 8 /* that a share is taken in: so much of it can be left to others */
+
 enum { STEP_ATTN, STEP_ATTEND, STEP_PROJ, STEP_FC, STEP_MLP, N_STEPS };
 
-/* What is left of a step's work, taken in ever smaller pieces: long reads first, and nobody waits long at the end. */
-struct counter { _Alignas(64) atomic_int next; };
+/* Where a thread is in its own share of a step's work. */
+struct counter { _Alignas(64) atomic_int n_taken; };
 
 /* Some rows as integers, in tiles of at most tile_rows: [tile][K/2][rows of the tile][2]. */
 struct levels {
@@ -57,16 +59,19 @@ static void *room(size_t n_bytes) { return aligned_alloc(64, (n_bytes + 127) / 6
 /* So many levels that no sum of n_in products leaves an int32. */
 static int max_level(int n_in) { return smaller(INT16_MAX, INT_MAX / 127 / larger(n_in, 1)); }
 
-/* The next piece of n_all; false when all are taken. */
-static int take(struct counter *counter, int n_all, int n_threads, int *from, int *to) {
-  int next = atomic_load_explicit(&counter->next, memory_order_relaxed), n;
-  do {
-    if (next >= n_all) return 0;
-    n = larger(1, (n_all - next) / (2 * n_threads));
-  } while (!atomic_compare_exchange_weak_explicit(&counter->next, &next, next + n, memory_order_relaxed, memory_order_relaxed));
-  *from = next;
-  *to = next + n;
-  return 1;
+/* The part of n_all that is a thread's to begin with: long reads, always at the same place. */
+static int share(int n_all, int n_threads, int rank) { return (int)((long)n_all * rank / n_threads); }
+
+/* The next piece: of the thread's own share, and when that is done of another's that is late. False when all are taken. */
+static int take(struct counter *counters, int n_all, int n_threads, int rank, int *from, int *to) {
+  for (int turn = 0; turn < n_threads; turn++) {
+    int whose = (rank + turn) % n_threads, start = share(n_all, n_threads, whose), end = share(n_all, n_threads, whose + 1);
+    int n = turn ? 1 : larger(1, (end - start) / N_PIECES);
+    *from = start + atomic_fetch_add_explicit(&counters[whose].n_taken, n, memory_order_relaxed);
+    *to = smaller(*from + n, end);
+    if (*from < end) return 1;
+  }
+  return 0;
 }
 
 /* Tiles as even as can be: n_rows over as few as hold them. */
@@ -107,18 +112,18 @@ static void run_panel(const struct pass *pass, const struct linear *linear, int 
   }
 }
 
-static void run_linear(const struct pass *pass, struct counter *counter, const struct linear *linear, struct levels x, float *out, long ld, enum activation act) {
+static void run_linear(const struct pass *pass, int rank, struct counter *counters, const struct linear *linear, struct levels x, float *out, long ld, enum activation act) {
   int from, to;
-  while (take(counter, panels(linear->n_out), pool_size(pass->model->pool), &from, &to))
+  while (take(counters, panels(linear->n_out), pool_size(pass->model->pool), rank, &from, &to))
     for (int panel = from; panel < to; panel++)
       run_panel(pass, linear, panel, x, out + panel * PANEL, ld, smaller(PANEL, linear->n_out - panel * PANEL), act);
 }
 
 /* Queries to a buffer, keys and values to their places in the cache. */
-static void run_c_attn(const struct pass *pass, struct counter *counter, const struct linear *linear, struct levels x, float *kv) {
+static void run_c_attn(const struct pass *pass, int rank, struct counter *counters, const struct linear *linear, struct levels x, float *kv) {
   struct midfill_model *model = pass->model;
   int n_q = model->shape.n_embd, n_kv = 2 * model->shape.head_dim, q_panels = panels(n_q), kv_panels = panels(n_kv), from, to;
-  while (take(counter, q_panels + model->shape.n_kv_head * kv_panels, pool_size(model->pool), &from, &to))
+  while (take(counters, q_panels + model->shape.n_kv_head * kv_panels, pool_size(model->pool), rank, &from, &to))
     for (int panel = from; panel < to; panel++) {
       if (panel < q_panels) {
         run_panel(pass, linear, panel, x, model->queries + panel * PANEL, n_q, smaller(PANEL, n_q - panel * PANEL), ACT_NONE);
@@ -176,11 +181,11 @@ static int n_blocks(int n_keys) { return (n_keys + KEY_BLOCK - 1) / KEY_BLOCK; }
 
 /* Few queries: threads share the keys, each block's result waits for its turn to be joined. The arithmetic is that of
  * whole_tiles. Every thread joins all, where that is one row: it is sooner done than waited for. */
-static const float *shared_blocks(const struct pass *pass, int rank, struct counter *counter, const float *kv, int tiles) {
+static const float *shared_blocks(const struct pass *pass, int rank, struct counter *counters, const float *kv, int tiles) {
   struct midfill_model *model = pass->model;
   struct own *own = &model->own[rank];
   int size = PARTIAL_FLOATS(model->shape.head_dim), blocks = n_blocks(pass->n_cached + pass->n_new), from, to, gathered = -1;
-  while (take(counter, tiles * blocks, pool_size(model->pool), &from, &to))
+  while (take(counters, tiles * blocks, pool_size(model->pool), rank, &from, &to))
     for (int unit = from; unit < to; unit++) {
       struct lanes lanes = lanes_of(pass, kv, unit / blocks);
       if (unit % blocks >= n_blocks(lanes.n_keys)) continue;
@@ -202,11 +207,11 @@ static const float *shared_blocks(const struct pass *pass, int rank, struct coun
 }
 
 /* Many queries: threads share them. */
-static const float *whole_tiles(const struct pass *pass, int rank, struct counter *counter, const float *kv, int tiles) {
+static const float *whole_tiles(const struct pass *pass, int rank, struct counter *counters, const float *kv, int tiles) {
   struct midfill_model *model = pass->model;
   struct own *own = &model->own[rank];
   int size = PARTIAL_FLOATS(model->shape.head_dim), from, to;
-  while (take(counter, tiles, pool_size(model->pool), &from, &to))
+  while (take(counters, tiles, pool_size(model->pool), rank, &from, &to))
     for (int tile = to - 1; tile >= from; tile--) {
       struct lanes lanes = lanes_of(pass, kv, tile);
       gather_queries(pass, own, lanes);
@@ -229,28 +234,58 @@ static int shares_blocks(const struct midfill_model *model, int n_new) {
   return n_new == 1 || attention_tiles(model, n_new) < 8 * pool_size(model->pool);
 }
 
+#ifdef PROFILE
+static long prof[10], prof_at;
+static void mark(int rank, int step) {
+  struct timespec now;
+  if (rank) return;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  long t = now.tv_sec * 1000000000L + now.tv_nsec;
+  if (step >= 0) prof[step] += t - prof_at;
+  prof_at = t;
+}
+MIDFILL_EXPORT long *midfill_profile(void) { return prof; }
+#else
+#define mark(a, b)
+#endif
+
 static void run_layer(const struct pass *pass, int rank, const struct midfill_block *block, struct counter *counters, float *kv) {
   struct midfill_model *model = pass->model;
-  int E = model->shape.n_embd, n_inner = model->shape.n_inner, tiles = attention_tiles(model, pass->n_new);
+  int E = model->shape.n_embd, n_inner = model->shape.n_inner, tiles = attention_tiles(model, pass->n_new), size = pool_size(model->pool);
+  mark(rank, -1);
   struct levels x = quantize_rows(pass, rank, pass->h, E, &block->ln_1, E);
-  run_c_attn(pass, &counters[STEP_ATTN], &block->c_attn, x, kv);
+  mark(rank, 0);
+  run_c_attn(pass, rank, counters + STEP_ATTN * size, &block->c_attn, x, kv);
+  mark(rank, 1);
   pool_barrier(model->pool);
-  const float *mixed = (shares_blocks(model, pass->n_new) ? shared_blocks : whole_tiles)(pass, rank, &counters[STEP_ATTEND], kv, tiles);
+  mark(rank, 2);
+  const float *mixed = (shares_blocks(model, pass->n_new) ? shared_blocks : whole_tiles)(pass, rank, counters + STEP_ATTEND * size, kv, tiles);
+  mark(rank, 3);
   x = quantize_rows(pass, rank, mixed, E, NULL, E);
-  run_linear(pass, &counters[STEP_PROJ], &block->attn_proj, x, pass->h, E, ACT_ADD);
+  mark(rank, 0);
+  run_linear(pass, rank, counters + STEP_PROJ * size, &block->attn_proj, x, pass->h, E, ACT_ADD);
+  mark(rank, 4);
   pool_barrier(model->pool);
+  mark(rank, 2);
   x = quantize_rows(pass, rank, pass->h, E, &block->ln_2, E);
-  run_linear(pass, &counters[STEP_FC], &block->c_fc, x, model->inner, n_inner, (enum activation)model->shape.activation);
+  mark(rank, 0);
+  run_linear(pass, rank, counters + STEP_FC * size, &block->c_fc, x, model->inner, n_inner, (enum activation)model->shape.activation);
+  mark(rank, 5);
   pool_barrier(model->pool);
+  mark(rank, 2);
   x = quantize_rows(pass, rank, model->inner, n_inner, NULL, n_inner);
-  run_linear(pass, &counters[STEP_MLP], &block->mlp_proj, x, pass->h, E, ACT_ADD);
+  mark(rank, 6);
+  run_linear(pass, rank, counters + STEP_MLP * size, &block->mlp_proj, x, pass->h, E, ACT_ADD);
+  mark(rank, 7);
   pool_barrier(model->pool);
+  mark(rank, 2);
 }
 
 static void run_layers(void *argument, int rank) {
   const struct pass *pass = argument;
+  struct midfill_model *model = pass->model;
   for (int i = 0; i < pass->n_layers; i++)
-    run_layer(pass, rank, &pass->model->blocks[pass->first + i], pass->model->counters + (long)i * N_STEPS, pass->kv + i * pass->layer_stride);
+    run_layer(pass, rank, &model->blocks[pass->first + i], model->counters + (long)i * N_STEPS * pool_size(model->pool), pass->kv + i * pass->layer_stride);
 }
 
 static void forget_rows(struct midfill_model *model) {
@@ -293,7 +328,7 @@ static int make_room_for_partials(struct midfill_model *model, int n_new, int n_
 }
 
 static void reset_counters(struct midfill_model *model, int n_layers) {
-  for (int i = 0; i < n_layers * N_STEPS; i++) atomic_store_explicit(&model->counters[i].next, 0, memory_order_relaxed);
+  for (int i = 0; i < n_layers * N_STEPS * pool_size(model->pool); i++) atomic_store_explicit(&model->counters[i].n_taken, 0, memory_order_relaxed);
 }
 
 int midfill_layers(struct midfill_model *model, int first, int n_layers, float *h, int n_new, float *kv, long layer_stride, long head_stride, int n_cached) {
@@ -325,7 +360,7 @@ static void run_product(void *argument, int rank) {
   const struct product *product = argument;
   const struct linear *linear = product->linear;
   struct levels x = quantize_rows(&product->pass, rank, product->x, linear->n_in, product->norm, linear->n_in);
-  run_linear(&product->pass, product->pass.model->counters, linear, x, product->out, linear->n_out, ACT_NONE);
+  run_linear(&product->pass, rank, product->pass.model->counters, linear, x, product->out, linear->n_out, ACT_NONE);
 }
 
 static int multiply(struct midfill_model *model, struct product product) {
@@ -339,12 +374,8 @@ int midfill_head(struct midfill_model *model, const float *h, int n_rows, float 
   return multiply(model, (struct product){{.model = model, .n_new = n_rows}, &model->final_norm, &model->head, h, logits});
 }
 
-int midfill_linear(struct midfill_model *model, const struct linear *linear, const float *x, int n_rows, float *out, int16_t *levels, float *scales) {
-  struct product product = {{.model = model, .n_new = n_rows}, NULL, linear, x, out};
-  for (int row = 0; row < n_rows; row++)
-    scales[row] = model->kernels->quantize(x + (long)row * linear->n_in, NULL, NULL, 0.0f, linear->n_in, max_level(linear->n_in), model->own->scratch,
-                                           levels + (long)row * 2 * ((linear->n_in + 1) / 2), 1);
-  return multiply(model, product);
+int midfill_linear(struct midfill_model *model, const struct linear *linear, const float *x, int n_rows, float *out) {
+  return multiply(model, (struct product){{.model = model, .n_new = n_rows}, NULL, linear, x, out});
 }
 
 uint64_t midfill_checksum(const uint8_t *bytes, long n_bytes) {
@@ -443,7 +474,7 @@ struct midfill_model *midfill_open(const struct midfill_shape *shape, const stru
     if (!strcmp(variant(n)->name, name)) model->kernels = variant(n);
   size_t n_layers = (size_t)larger(shape->n_layer, 1);
   model->blocks = room(n_layers * sizeof *model->blocks);
-  model->counters = room(n_layers * N_STEPS * sizeof *model->counters);
+  model->counters = room(n_layers * N_STEPS * (size_t)shape->n_threads * sizeof *model->counters);
   if (model->kernels && model->blocks && model->counters && open_own(model)) model->pool = pool_open(shape->n_threads);
   if (!model->pool) {
     midfill_close(model);

@@ -35,9 +35,8 @@ MIDFILL_EXPORT int midfill_layers(struct midfill_model *model, int first, int n_
                                   long head_stride, int n_cached);
 /* logits (T, V) of h (T, E), which stays as it is. */
 MIDFILL_EXPORT int midfill_head(struct midfill_model *model, const float *h, int n_rows, float *logits);
-/* out (T, N) = x (T, K) through one linear layer, its levels of x among them: for tests. */
-MIDFILL_EXPORT int midfill_linear(struct midfill_model *model, const struct linear *linear, const float *x, int n_rows, float *out, int16_t *levels,
-                                  float *scales);
+/* out (T, N) = x (T, K) through one linear layer, K at most the wider of the model's: for tests. */
+MIDFILL_EXPORT int midfill_linear(struct midfill_model *model, const struct linear *linear, const float *x, int n_rows, float *out);
 /* A hash that any change of the bytes changes, but for one made on purpose. */
 MIDFILL_EXPORT uint64_t midfill_checksum(const uint8_t *bytes, long n_bytes);
 /* Bytes per second that all threads together read. */
