@@ -27,7 +27,8 @@ COMPILE_TIMEOUT_S = 120
 # No product may be fused with a sum but by name: the instruction sets would disagree.
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-D_GNU_SOURCE")
 PLAIN = ("-DMIDFILL_PLAIN",)
-VARIANTS = {
+OTHER_SOURCES = ("model.c", "attention.c", "open.c", "pool.c")
+VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "x86_64": (PLAIN, ("-mavx2", "-mfma"), ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma")),
     "aarch64": (PLAIN, ()),
 }
@@ -121,7 +122,7 @@ def _compile(compiler: str, machine: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            units = [("kernels.c", flags) for flags in VARIANTS[machine]] + [("model.c", ()), ("pool.c", ())]
+            units = [*(("kernels.c", flags) for flags in VARIANTS[machine]), *((source, ()) for source in OTHER_SOURCES)]
             objects = [f"{folder}/{idx}.o" for idx in range(len(units))]
             commands = [
                 [compiler, *FLAGS, *flags, "-c", str(SOURCES / source), "-o", target]
