@@ -163,8 +163,6 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.midfill_open.argtypes = (pointer, pointer, pointer, pointer, ctypes.c_char_p)
     library.midfill_close.restype = None
     library.midfill_close.argtypes = (pointer,)
-    library.midfill_embed.restype = None
-    library.midfill_embed.argtypes = (pointer, pointer, pointer, integer, integer, pointer)
     library.midfill_layers.argtypes = (pointer, integer, integer, pointer, integer, pointer, long, long, integer)
     library.midfill_head.argtypes = (pointer, pointer, integer, pointer)
     library.midfill_linear.argtypes = (pointer, pointer, pointer, integer, pointer)

@@ -140,15 +140,6 @@ int midfill_layers(struct midfill_model *model, int first, int n_layers, float *
   return 0;
 }
 
-void midfill_embed(const struct linear *wte, const float *wpe, const int64_t *ids, int n_ids, int first_position, float *h) {
-  int E = wte->n_in, n_pairs = (E + 1) / 2;
-  for (int row = 0; row < n_ids; row++) {
-    const int8_t *levels = wte->weights + ids[row] / PANEL * n_pairs * 2 * PANEL + ids[row] % PANEL * 2;
-    const float *position = wpe + (long)(first_position + row) * E, scale = wte->scales[ids[row]];
-    for (int k = 0; k < E; k++) h[(long)row * E + k] = (float)levels[k / 2 * 2 * PANEL + k % 2] * scale + position[k];
-  }
-}
-
 struct product {
   struct pass pass;
   const struct midfill_norm *norm;

@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.heads import GPTBigCodeForCausalLM
 from engine.model_files import SHIPPED_MODEL
@@ -56,9 +56,11 @@ def in_chunks(model, ids: Tensor, sizes) -> Tensor:
 def with_rounded_weights(model: GPTBigCodeForCausalLM) -> GPTBigCodeForCausalLM:
     """The float32 model whose weights are the ones that int8 stands for."""
     for name, parameter in model.named_parameters():
-        if parameter.dim() == 2 and "wpe" not in name:
+        if parameter.dim() == 2 and "wpe" not in name and "wte" not in name:
             levels, scales = quantize_rows(parameter.data)
             parameter.data = levels * scales[:, None]
+    levels, scales = quantize_rows(model.lm_head.weight.data)
+    model.lm_head.weight = nn.Parameter(levels * scales[:, None])  # no longer tied to the embedding, which stays exact
     return model
 
 
@@ -126,7 +128,7 @@ def test_threads_sleep_while_there_is_nothing_to_do(tmp_path) -> None:
 
 
 def test_an_id_that_is_none_is_an_error_and_not_a_read_of_other_memory(checkpoint) -> None:
-    with pytest.raises(IndexError, match="outside 0 to 8191"):
+    with pytest.raises(IndexError, match="out of range"):
         load(checkpoint)(torch.tensor([[8192]]))
 
 
