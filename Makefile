@@ -8,7 +8,7 @@ WHEELS ?=
 # For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
 HOLES ?=
 
-.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters vscode e2e-vscode e2e-nvim e2e-emacs e2e-terminal bench-e2e-nvim clean
+.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters vscode e2e-vscode e2e-nvim e2e-emacs e2e-terminal bench-e2e-nvim bench-cpu clean
 
 # In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
@@ -79,6 +79,9 @@ bench-e2e-nvim: .venv/e2e
 .venv/e2e: .venv/installed
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e]'
 	touch $@
+# Peers are optional: pip install ctranslate2 llama-cpp-python gguf. ARGS="--shape tiny_starcoder_py" runs one shape.
+bench-cpu: .venv/installed
+	$(BIN)/python -m tests.bench.cpu $(ARGS)
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)
