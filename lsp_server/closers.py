@@ -90,7 +90,7 @@ def _match(text: str, place: Place) -> tuple[str, int, int]:
         else:
             text = text[: token.offset]
             break
-    kept = "".join(char for idx, char in enumerate(text) if idx not in surplus)
+    kept = "".join(char for idx, char in enumerate(text) if idx not in surplus) if surplus else text
     return kept, n_over, end - sum(1 for idx in surplus if idx < end)
 
 

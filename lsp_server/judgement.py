@@ -14,6 +14,8 @@ from lsp_server.suggestions import Completion
 from lsp_server.trigger import Mode, When, decide, silence
 from lsp_server.verdict import SHOWN, Reason, Verdict
 
+_MAX_FIRST_TOKEN = 24  # characters
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -96,6 +98,9 @@ def judge(
 
 def block_end(text: str, place: Place) -> int | None:
     """Finds where a block that is being written has its end; None while it may still go on."""
+    _, is_more, last_line = text.rpartition("\n")
+    if not is_more or len(last_line.strip()) > _MAX_FIRST_TOKEN:
+        return None  # an end shows at the beginning of a line
     return len(text) if is_past_block(text, place) else None
 
 

@@ -56,7 +56,7 @@ def line_comment(language: str) -> str:
     return "#" if language in _HASH else "--" if language in _DASHES else "//"
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def scan(text: str, language: str, inside: str = "") -> Scan:
     """Reads a text that begins inside of `inside`; a string that its line leaves open ends with the line.
 

@@ -183,8 +183,8 @@ def _bare(line: str) -> str:
 
 def _is_near(one: str, two: str) -> bool:
     """Tells whether two bare lines say the same but for a few letters that one leaves out."""
-    if one == two:
-        return bool(one)
+    if len(one) == len(two):
+        return bool(one) and one == two
     if len(one) > len(two):
         one, two = two, one
     if len(one) < max(12, 0.9 * len(two), len(two) - 4) or re.sub(r"\D", "", one) != re.sub(r"\D", "", two):

@@ -9,7 +9,11 @@ from lsp_server.lexing import OPENERS, is_indented, scan
 from lsp_server.place import Place, indent_of
 from lsp_server.repeats import declares
 
-_CLAUSES = re.compile(r"(?:\}?\s*)?(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b")
+_CLAUSES = re.compile(
+    r"(?:\}?\s*)?(?:(?:public|private|protected)\s*:"
+    r"|(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b)"
+)
+_GOES_ON = re.compile(r"\n\s*(?:\.\w|else\b|catch\b|finally\b|\?\.|&&|\|\|)")  # a next line of the same statement
 _ENDS_WITH_WORD = {"lua", "ruby", "julia", "elixir"}
 _CLOSES = re.compile(r"\s*(?:[)\]}{]|</|```)")
 
@@ -39,20 +43,13 @@ def _by_brackets(text: str, place: Place) -> int | None:
         depth += 1 if token.text not in OPENERS else -1
         line_end = text.find("\n", token.offset)
         line_end = len(text) if line_end < 0 else line_end
-        rest = text[token.offset + 1 : line_end]
-        if re.search(r"[({\[]\s*$", rest) or _goes_on(text[line_end:]):
+        ends_here = floor is not None and depth <= floor and token.offset > first_line
+        ends_around = floor is None and token.text == "}" and 0 <= depth < n_here and place.brackets[depth].text == "{"
+        if not (ends_here or ends_around) or _GOES_ON.match(text, line_end):
             continue
-        if floor is not None and depth <= floor and token.offset > first_line:
-            return line_end
-        if token.text == "}" and 0 <= depth < n_here and place.brackets[depth].text == "{" and floor is None:
+        if not re.search(r"[({\[]\s*$", text[token.offset + 1 : line_end]):
             return line_end
     return None
-
-
-def _goes_on(text: str) -> bool:
-    """Tells whether the next line goes on with the same statement."""
-    following = text.lstrip()
-    return bool(re.match(r"(?:\.\w|else\b|catch\b|finally\b|\?\.|&&|\|\|)", following)) and text.startswith("\n")
 
 
 def _by_indentation(text: str, place: Place) -> int | None:
@@ -65,6 +62,7 @@ def _by_indentation(text: str, place: Place) -> int | None:
     above = place.lines_above
     among_others = place.is_blank and not (above and opens_block(above[-1], place.language))  # not the first of a body
     in_brackets = len(place.brackets) if is_indented(place.language) else 0
+    strings = [span for span in scan(text, place.language).strings if "\n" in text[slice(*span)]]
     offset, begun, blank = len(lines[0]), bool(lines[0].strip()), False
     for line in lines[1:]:
         if not line.strip():
@@ -72,7 +70,7 @@ def _by_indentation(text: str, place: Place) -> int | None:
             offset += 1 + len(line)
             continue
         indent = indent_of(line)
-        if is_indented(place.language) and scan(text[:offset], place.language, place.inside).inside:
+        if any(start < offset < end for start, end in strings) and is_indented(place.language):
             pass
         elif re.match(r"end\b", line.lstrip()) and len(indent) <= len(base) and begun and place.language in _ENDS_WITH_WORD:
             return offset + 1 + len(line)

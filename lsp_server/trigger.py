@@ -40,6 +40,9 @@ _GOES_ON = re.compile(r"[\s{($=/,:<+%-]\Z")
 _LITERAL = re.compile(r"(?:=(?!>)|\breturn|[(,])\s*(?!(?:match|if|loop|unsafe|async|func|move)\b)&?[\w.:*\[\]<>]+\s*\{\Z")
 _KEYWORD = re.compile(r"\s*(?:\}\s*else\s+)?(?:if|for|match|while|switch|select|func|fn|impl|type)\b")
 _VALUE = re.compile(r"(?:[=:(,\[]|\breturn|\bin|\bof|\bdefault|\?|&&|\|\|)\s*\{\s*\Z")
+_NAMES = re.compile(r"^\s*(?:import\b[^{(]*|export\s+(?:type\s+)?|(?:pub\s+)?use\s[^{]*)\{\Z")
+_ARRAY = re.compile(r"\bnew\s+[\w.<>]+\s*(?:\[\w*\])+\s*\{\Z")
+_CHARACTER = re.compile(r"(?<![\w'])'(?:\\.|[^'\\])'")
 _LABEL = re.compile(r"\s*(?:case\b.*|default\s*):\s*\{\s*\Z")
 _BRACE_INIT = re.compile(r"\s*(?!(?:struct|class|union|enum|namespace|else|do|try)\b)[\w:<>,&*\s]+[\s&*]\w+\{\Z")
 
@@ -60,7 +63,11 @@ def silence(place: Place, *, invoked: bool, comments: When = When.ON, strings: W
             return Reason.IN_COMMENT if in_comment else Reason.IN_STRING
         if not invoked and _is_finished(place):
             return Reason.FINISHED
-    if invoked or is_closers(place.rest):
+    if invoked:
+        return None
+    if place.rest.startswith("'") and _CHARACTER.search(place.head[-3:] + "'"):
+        return Reason.FINISHED
+    if is_closers(place.rest):
         return None
     return Reason.MID_WORD if _IN_WORD.search(place.head[-1:] + place.rest[:1]) else Reason.BEFORE_CODE
 
@@ -106,13 +113,15 @@ def _opens(place: Place, text: str) -> bool:
             return place.language != "python" and place.is_blank and text.endswith((":", "{", "->", "=", "do", "where", "of"))
         return bool(_HEADER.match(_statement(place, text)))
     if text.endswith("=>") and place.language != "rust":
-        return True
+        return not place.rest.strip()
     if text.endswith("{"):
         if place.language in ("go", "rust") and _LITERAL.search(text) and not _KEYWORD.match(text.rpartition("\n")[2]):
             return False
         line = text.rpartition("\n")[2]
-        if place.language == "cpp" and _BRACE_INIT.match(line):
+        if (place.language == "cpp" and _BRACE_INIT.match(line)) or _NAMES.search(line) or _ARRAY.search(line):
             return False
+        if place.language == "rust" and text.rstrip("{ ").endswith("||"):
+            return True  # a closure without parameters
         return not _VALUE.search(text) or bool(re.search(r"=>\s*\{\Z|\)\s*\{\Z", text)) or bool(_LABEL.match(line))
     if has_grammar(place.language) or is_prose(place.language):
         return False
