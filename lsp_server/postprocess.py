@@ -127,7 +127,8 @@ def drop_typed_start(draft: Draft, place: Place) -> Draft:
         return replace(draft, text=text[len(bare) :].lstrip(" ") if head != bare else text[len(bare) :])
     if len(bare) > 2 and re.search(r"\w", bare) and text.startswith(bare) and text != bare:
         cut = len(head) if text.startswith(head) else len(bare)
-        if not (bare[-1].isalnum() and text[len(bare)].isalnum() and head == bare) or " " in bare:
+        in_word = bare[-1].isalnum() and text[len(bare)].isalnum()
+        if not in_word or (text.startswith(head) and (head != bare or " " in bare)):
             return replace(draft, text=text[cut:])
     word = re.search(r"[^\W\d]\w+\Z", place.head)
     if word and draft.text.startswith(word[0]) and re.match(r"\w", draft.text[len(word[0]) :]) and not place.inside:
