@@ -6,7 +6,7 @@ PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
 
-.PHONY: run test lint format train eval bench-typing bench-engine bench-door bench-filters clean
+.PHONY: run test lint format train eval bench-typing bench-engine bench-door bench-server bench-debounce bench-filters fuzz clean
 
 run: .venv/installed
 	$(BIN)/midfill complete docs/demo/stock.py
@@ -36,6 +36,16 @@ bench-door: .venv/installed
 
 bench-filters: .venv/installed
 	$(BIN)/python -m tests.bench.filters
+
+bench-server: .venv/installed
+	$(BIN)/python -m tests.bench.server $(ARGS)
+
+bench-debounce: .venv/installed
+	$(BIN)/python -m tests.bench.debounce $(TRACE) $(ARGS)
+
+# About a quarter of an hour: 100,000 messages and 10,000 cancels.
+fuzz: .venv/installed
+	MIDFILL_FUZZ=100000 $(BIN)/python -m pytest tests/lsp_server/test_fuzz.py
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)

@@ -34,7 +34,8 @@ def main() -> None:
     if command in _ENGINE_COMMANDS:
         if [command, *rest[:1]] == ["engine", "start"]:
             rest += ["--settings", _engine_settings()]
-        os.execv(sys.executable, [sys.executable, "-m", "engine", *_ENGINE_COMMANDS[command][1], *rest])
+        # -P: a folder named engine where the user happens to be is not ours.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "engine", *_ENGINE_COMMANDS[command][1], *rest])
     parser = _parser()
     args, more = parser.parse_known_args(argv)
     if args.command in _PASSING_ON:

@@ -11,9 +11,10 @@ import asyncio
 
 _PAUSE_S = 1.0  # a longer gap is no typing
 _MAX_WAIT_S = 0.3
-_FAST = 0.5  # of a gap: an answer that takes less is there before the next key
+_FAST = 0.8  # of a gap: an answer that takes less is often there before the next key
 _WAIT_GAPS = 1.5  # a gap this much longer than usual is a pause
-_FADING = 0.2
+_GAP_FADING = 0.7  # on recorded gaps the last few keys tell most (make bench-debounce)
+_ANSWER_FADING = 0.2
 
 
 class Rhythm:
@@ -27,12 +28,12 @@ class Rhythm:
     def key(self, at_s: float) -> None:
         """Takes in an edit."""
         if self._last_key_s is not None and 0 < (gap_s := at_s - self._last_key_s) < _PAUSE_S:
-            self._gap_s += _FADING * (gap_s - self._gap_s)
+            self._gap_s += _GAP_FADING * (gap_s - self._gap_s)
         self._last_key_s = at_s
 
     def answer(self, took_s: float) -> None:
         """Takes in how long the model took."""
-        self._answer_s = took_s if not self._answer_s else self._answer_s + _FADING * (took_s - self._answer_s)
+        self._answer_s = took_s if not self._answer_s else self._answer_s + _ANSWER_FADING * (took_s - self._answer_s)
 
     @property
     def wait_s(self) -> float:

@@ -73,7 +73,7 @@ def _files(config: Path, state: Path) -> Iterator[str]:
 
 def _engine_says(*command: str) -> list[str]:
     """Asks the engine's own program: this one does not know what runs."""
-    return _run(sys.executable, "-m", "engine", *command)
+    return _run(sys.executable, "-P", "-m", "engine", *command)
 
 
 def _run(*command: str) -> list[str]:

@@ -60,7 +60,7 @@ def line_comment(language: str) -> str:
 def scan(text: str, language: str, inside: str = "") -> Scan:
     """Reads a text that begins inside of `inside`; a string that its line leaves open ends with the line.
 
-    Several filters ask for the same text.
+    The trigger and the filters of one request ask for the same texts, and the text after the cursor stays while one types.
     """
     tokens, strings = [], []
     start, opened_at = 0, -1

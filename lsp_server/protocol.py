@@ -15,7 +15,7 @@ from typing import Any
 
 from cattrs import Converter, transform_error
 from lsprotocol import types
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import JsonRpcException, JsonRpcInvalidParams
 from pygls.protocol import JsonRPCRequestMessage, LanguageServerProtocol
 from pygls.protocol.json_rpc import JsonRPCNotification
 
@@ -131,8 +131,10 @@ class MidfillProtocol(LanguageServerProtocol):
         method = message.get("method")
         try:
             structured = self.structure_message(message)
+            if method in _OWN_HANDLERS and not _has_true_text(message.get("params")):
+                raise JsonRpcInvalidParams("a text must be a string")
         except JsonRpcException as error:
-            reasons = "; ".join(transform_error(error.__cause__ or error))
+            reasons = "; ".join(transform_error(error.__cause__)) if error.__cause__ else error.message
             self._refuse(message, ErrorCode.INVALID_PARAMS, f"{method!s:.80} can't be read: {reasons:.500}")
             if method is None:
                 self._handle_response(message["id"], None, error.to_response_error())
@@ -173,6 +175,15 @@ def _id(message: Any) -> int | str | None:
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def _has_true_text(params: Any) -> bool:
+    """Tells whether each text is one: the converter makes a document that reads "None" of null."""
+    if isinstance(params, list):
+        return all(_has_true_text(each) for each in params)
+    if isinstance(params, dict):
+        return isinstance(params.get("text", ""), str) and all(_has_true_text(each) for each in params.values())
+    return True
 
 
 def _uris(params: Any) -> Iterator[str]:

@@ -46,7 +46,7 @@ async def replay(path: Path, serve_args: Sequence[str], speed: float) -> str:
     messages = list(read(path))
     run = _Replay(*_replies(messages))
     server = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lsp_server", "serve", *serve_args),
+        *(sys.executable, "-P", "-m", "lsp_server", "serve", *serve_args),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

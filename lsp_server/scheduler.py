@@ -213,11 +213,12 @@ class Scheduler:
             await live.finish(deadline + _GRACE_S)
             if live.after(task.prompt):
                 return live
-        if not task.origin.query.invoked:
-            await asyncio.sleep(self._wait_s(settings))
+        self._stop_decode(uri)
+        wait_s = 0.0 if task.origin.query.invoked else self._wait_s(settings)
+        await asyncio.sleep(wait_s)
         started = asyncio.get_running_loop().time()
-        fresh = self._start_decode(task, settings, deadline)
-        await fresh.finish(deadline + _GRACE_S)
+        fresh = self._start_decode(task, settings, deadline + wait_s)
+        await fresh.finish(deadline + wait_s + _GRACE_S)
         self._rhythm.answer(asyncio.get_running_loop().time() - started)
         return fresh
 

@@ -76,6 +76,7 @@ class MidfillServer(LanguageServer):
         """Ends all that runs, and keeps what was counted."""
         for task in self.watching:
             task.cancel()
+        await asyncio.gather(*self.watching, return_exceptions=True)
         await self.scheduler.aclose()
         self.stats.save()
 

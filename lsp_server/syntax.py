@@ -41,32 +41,67 @@ def n_errors(text: str, language: str) -> int | None:
 def n_errors_after(text: str, language: str, *, start: int, old_end: int, written: str) -> int | None:
     """Counts where a text would be broken with one piece of it replaced, at the cost of the piece."""
     before = _parse(text, language)
-    parser = _parser(language)
-    if before is None or parser is None:
+    grammar = _grammar(language)
+    if before is None or grammar is None:
         return None
-    after = text[:start] + written + text[old_end:]
-    at, end, new_end = (len(_encoded(each)) for each in (text[:start], text[:old_end], text[:start] + written))
-    tree = before.copy()
-    tree.edit(at, end, new_end, _point(text[:start]), _point(text[:old_end]), _point(text[:start] + written))
-    return _count(parser.parse(_encoded(after), tree).root_node)
+    return _count(grammar.reparse(before, text, start, old_end, written).root_node)
 
 
 @lru_cache(maxsize=8)
 def _parse(text: str, language: str) -> Tree | None:
     """Parses; the trigger and the guard of one request ask for the same text."""
-    parser = _parser(language)
-    encoded = _encoded(text)
-    return None if parser is None or len(encoded) > _MAX_BYTES else parser.parse(encoded)
+    grammar = _grammar(language)
+    return None if grammar is None or len(_encoded(text)) > _MAX_BYTES else grammar.parse(text)
+
+
+class _Grammar:
+    """A language's parser, and what it read last: the text at the key before, whose tree costs less to mend than to make."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._parser = parser
+        self._last: tuple[str, Tree] | None = None
+
+    def parse(self, text: str) -> Tree:
+        tree = self._mended(text) or self._parser.parse(_encoded(text))
+        self._last = text, tree
+        return tree
+
+    def reparse(self, tree: Tree, text: str, start: int, old_end: int, written: str) -> Tree:
+        """Parses the text with a piece of it replaced, given its tree."""
+        head, old_head, new_head = text[:start], text[:old_end], text[:start] + written
+        edited = tree.copy()
+        at, old_at, new_at = (len(_encoded(each)) for each in (head, old_head, new_head))
+        edited.edit(at, old_at, new_at, _point(head), _point(old_head), _point(new_head))
+        return self._parser.parse(_encoded(new_head + text[old_end:]), edited)
+
+    def _mended(self, text: str) -> Tree | None:
+        if self._last is None:
+            return None
+        last, tree = self._last
+        n_head = _n_common(last, text)
+        n_tail = min(_n_common(last[:n_head:-1], text[:n_head:-1]), min(len(last), len(text)) - n_head)
+        if len(text) - n_head - n_tail > len(text) // 8:  # another place, another text
+            return None
+        return self.reparse(tree, last, n_head, len(last) - n_tail, text[n_head : len(text) - n_tail])
+
+
+def _n_common(first: str, second: str) -> int:
+    """Counts the characters that two texts begin with alike."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if first[:middle] == second[:middle] else (low, middle - 1)
+    return low
 
 
 @lru_cache(maxsize=len(_GRAMMARS))
-def _parser(language: str) -> Parser | None:
+def _grammar(language: str) -> _Grammar | None:
     if language not in _GRAMMARS:
         return None
     from tree_sitter import Language, Parser
 
     module, entry = _GRAMMARS[language]
-    return Parser(Language(getattr(import_module(module), entry)()))
+    return _Grammar(Parser(Language(getattr(import_module(module), entry)())))
 
 
 def _count(root: Node) -> int:

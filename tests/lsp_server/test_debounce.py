@@ -20,7 +20,7 @@ def rhythm(gap_s: float, answer_s: float) -> Rhythm:
     [
         (0.2, 0.0, 0.0, 0.0),
         (0.2, 0.08, 0.0, 0.0),  # faster than the typing
-        (0.2, 0.2, 0.1, 0.2),
+        (0.2, 0.2, 0.05, 0.2),
         (0.1, 1.0, 0.14, 0.16),  # only a pause leaves time
         (0.4, 5.0, 0.3, 0.3),
         (3.0, 0.15, 0.0, 0.1),  # no typing: the gap stays what it was

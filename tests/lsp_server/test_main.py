@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -31,7 +32,19 @@ def test_the_engine_s_commands_are_passed_on_whole(monkeypatch, args, passed_on)
     monkeypatch.setattr(sys, "argv", ["midfill", *args])
     with pytest.raises(Became) as became:
         main()
-    assert became.value.args == (sys.executable, [sys.executable, "-m", "engine", *passed_on])
+    assert became.value.args == (sys.executable, [sys.executable, "-P", "-m", "engine", *passed_on])
+
+
+@pytest.mark.parametrize("command", [["engine", "status"], ["doctor"]])
+def test_a_folder_named_engine_in_the_workspace_is_never_run(tmp_path, private_env, command) -> None:
+    (tmp_path / "engine").mkdir()
+    for name in ("__init__.py", "__main__.py"):
+        (tmp_path / "engine" / name).write_text("print('the repository took over')\n")
+    run = "import sys; from lsp_server.__main__ import main; sys.argv = ['midfill', *sys.argv[1:]]; main()"
+    args = [sys.executable, "-P", "-c", run, *command]
+    done = subprocess.run(args, cwd=tmp_path, env=private_env, capture_output=True, text=True, check=True)
+    assert "no engine runs" in done.stdout
+    assert "took over" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -526,3 +526,22 @@ def test_a_client_that_asks_at_every_key_of_a_slow_model_waits_for_a_pause() -> 
         assert await asked[-1] == "one two three four five six seven eight nine ten"
 
     play(scenario, settings=SETTINGS)
+
+
+def test_a_wait_longer_than_the_deadline_still_leaves_the_model_its_time() -> None:
+    async def scenario(editor: Editor) -> None:
+        assert await editor.ask("total = ┃\n") == "sum(items)"
+
+    play(scenario, settings=replace(SETTINGS, debounce_ms=5000, deadline_ms=100))
+
+
+def test_what_is_written_for_another_place_does_not_go_on_during_the_wait() -> None:
+    async def scenario(editor: Editor) -> None:
+        editor.ask("slow = ┃\n")
+        await asyncio.sleep(0.15)
+        second = editor.ask("other = ┃\n")
+        await asyncio.sleep(0.05)
+        assert await editor.is_idle()
+        assert await second == "sum(items)"
+
+    play(scenario, settings=replace(SETTINGS, debounce_ms=100))
