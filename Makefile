@@ -5,11 +5,14 @@ BIN := .venv/bin
 PIP_FLAGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
+# For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
+HOLES ?=
 
-.PHONY: run test lint format train eval bench-typing bench-engine bench-door bench-server bench-debounce bench-filters fuzz clean
+.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters vscode e2e-vscode e2e-nvim e2e-emacs e2e-terminal bench-e2e-nvim bench-cpu clean
 
+# In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
-	$(BIN)/midfill complete docs/demo/stock.py
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/midfill try; else $(BIN)/midfill complete docs/demo/stock.py; fi
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -34,9 +37,8 @@ bench-engine: .venv/installed
 bench-door: .venv/installed
 	$(BIN)/python -m tests.bench.door $(ARGS)
 
-bench-filters: .venv/installed
-	$(BIN)/python -m tests.bench.filters
-
+train fit eval: .venv/installed
+	$(BIN)/python -m engine.training $@ $(if $(HOLES),--holes $(HOLES)) $(ARGS)
 bench-server: .venv/installed
 	$(BIN)/python -m tests.bench.server $(ARGS)
 
@@ -46,6 +48,40 @@ bench-debounce: .venv/installed
 # About a quarter of an hour: 100,000 messages and 10,000 cancels.
 fuzz: .venv/installed
 	MIDFILL_FUZZ=100000 $(BIN)/python -m pytest tests/lsp_server/test_fuzz.py
+bench-filters: .venv/installed
+	$(BIN)/python -m tests.bench.filters
+# VS Code's extension, editors/vscode/dist/midfill.vsix; needs Node 22 or newer, as `make e2e-vscode` brings it.
+vscode:
+	cd editors/vscode && npm ci --ignore-scripts && npm run package
+
+# Real VS Code, behind a browser: on Debian, as root, for Chromium comes from its packages.
+e2e-vscode: .venv/e2e-vscode
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
+	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
+# Real editors, installed into build/e2e (Emacs onto the host: root on Debian 12). UPDATE_SCREENSHOTS=1 rewrites docs/.
+E2E := $(BIN)/python -m pytest -m e2e
+
+e2e-nvim: .venv/e2e
+	tests/e2e/install-nvim.sh build/e2e/nvim
+	$(E2E) tests/e2e/nvim
+
+e2e-emacs: .venv/e2e
+	tests/e2e/install-emacs.sh build/e2e
+	$(E2E) tests/e2e/emacs
+
+e2e-terminal: .venv/e2e
+	$(E2E) tests/e2e/terminal
+
+bench-e2e-nvim: .venv/e2e
+	tests/e2e/install-nvim.sh build/e2e/nvim
+	$(BIN)/python -m tests.e2e.nvim.latency
+
+.venv/e2e: .venv/installed
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e]'
+	touch $@
+# Peers are optional: pip install ctranslate2 llama-cpp-python gguf. ARGS="--shape tiny_starcoder_py" runs one shape.
+bench-cpu: .venv/installed
+	$(BIN)/python -m tests.bench.cpu $(ARGS)
 
 train eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(ARGS)
@@ -58,4 +94,8 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt "$$(grep ^torch== constraints.txt)"
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/e2e-vscode: .venv/installed
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e-vscode]'
 	touch $@

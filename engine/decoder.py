@@ -21,6 +21,7 @@ from engine.healing import Healing
 from engine.jobs import Interrupted, Job
 from engine.planner import Planner
 from engine.quantized_model import QuantizedForCausalLM
+from engine.recall import Recall, RecallWeights
 from engine.sampler import Sampled, Sampler
 from engine.speculate import PromptLookup
 from engine.stopping import Writer
@@ -76,11 +77,13 @@ class Decoder:
         tokenizer: Tokenizer,
         pool: CachePool,
         *,
+        recall: RecallWeights | None = None,
         background: Allowance | None = None,
     ) -> None:
         self._model = model
         self._background = background or Allowance(None)
         self._tokenizer = tokenizer
+        self._recall = recall
         self.pool = pool
         n_affordable = pool.budget_bytes // model.transformer.new_cache().shape.bytes_per_token
         self._planner = Planner(tokenizer, pool, min(model.config.n_positions, n_affordable))
@@ -147,13 +150,12 @@ class Decoder:
         The first token of alternative k is the k-th likeliest, so that greedy alternatives differ from the start.
         """
         request, greedy = job.request, job.request.temperature == 0
-        sampler = Sampler(self._tokenizer.n_vocab, request.temperature)
         healing = Healing(prompt.healed, self._tokenizer)
-        writer = Writer(request, self._tokenizer, choice, healing.n_bytes)
+        recall = Recall.of_prompt(prompt, request, self._tokenizer, self._recall) if self._recall else None
+        sampler = Sampler(self._tokenizer.n_vocab, request.temperature, recall=recall, healing=healing)
+        writer = Writer(request, self._tokenizer, choice, len(healing.left))
         lookup = PromptLookup(cached.ids, self.pool.related(request.document), request.max_tokens + len(prompt.healed))
-        first = sampler(cached.logits_after(len(prompt.ids)), choice, healing.allowed())
-        healing.take(first.token_id)
-        upcoming = iter([first])
+        upcoming = iter([sampler(cached.logits_after(len(prompt.ids)), rank=choice)])
         while True:
             for sampled in upcoming:
                 chunk, finish = writer.feed(sampled)
@@ -165,7 +167,7 @@ class Decoder:
                 lookup.append(sampled.token_id)
             draft = healing.draft() or (lookup.draft(writer.n_left - 1) if greedy else ())
             try:
-                verified = self._verify(cached, (sampled.token_id, *draft), sampler, healing, job, tally)
+                verified = self._verify(cached, (sampled.token_id, *draft), sampler, job, tally)
             except Interrupted:
                 if (chunk := writer.rest()) is not None:
                     yield chunk
@@ -173,9 +175,7 @@ class Decoder:
             lookup.learn(len(draft), len(verified) - 1)
             upcoming = iter(verified)
 
-    def _verify(
-        self, cached: CachedPrompt, ids: Ids, sampler: Sampler, healing: Healing, job: Job, tally: Tally
-    ) -> list[Sampled]:
+    def _verify(self, cached: CachedPrompt, ids: Ids, sampler: Sampler, job: Job, tally: Tally) -> list[Sampled]:
         """Runs the last token and the draft behind it in one pass; the tokens that plain decoding would have sampled.
 
         The cache then ends where the draft was wrong for the first time.
@@ -184,8 +184,7 @@ class Decoder:
         logits = self._forward(cached, ids, job, tally, n_logits=len(ids))  # (T, V)
         verified: list[Sampled] = []
         while not verified or (len(verified) < len(ids) and verified[-1].token_id == ids[len(verified)]):
-            verified.append(sampler(logits[len(verified)], among=healing.allowed()))
-            healing.take(verified[-1].token_id)
+            verified.append(sampler(logits[len(verified)]))
         cached.truncate(n_cached + len(verified))
         tally.decoded += len(verified)
         tally.drafted += len(ids) - 1

@@ -12,10 +12,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from engine.encoding import EncodedText
 from engine.fim import Ids
 from engine.tokenizer import Tokenizer
 
 MAX_HEALED_TOKENS = 8  # of a longer word nothing is taken back: its tokens would delay the first text
+
+
+def take_back(text: EncodedText) -> tuple[Ids, Ids]:
+    """The ids before a text's last word, and that word's, which the model is to write again."""
+    n_before = text.token_starts[-1] if text.token_starts else 0
+    healed = text.ids[n_before:]
+    return (text.ids[:n_before], healed) if len(healed) <= MAX_HEALED_TOKENS else (text.ids, ())
 
 
 class Healing:
@@ -24,24 +32,28 @@ class Healing:
     def __init__(self, ids: Ids, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._ids = ids
-        self._left = b"".join(map(tokenizer.token_bytes, ids))
+        self.left = b"".join(map(tokenizer.token_bytes, ids))
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes that are still to be written again."""
-        return len(self._left)
-
-    def allowed(self) -> Tensor | None:
+    def allowed(self) -> list[int] | None:
         """Ids of the tokens that may come next; None for all. Any other way to cut the word was never trained."""
-        if not self._left:
+        if not self.left:
             return None
-        whole = self._tokenizer.ids_starting_with(self._left)
-        return torch.tensor(whole if len(self._ids) == 1 else [self._ids[0], *whole])
+        whole = self._tokenizer.ids_starting_with(self.left)
+        return whole if len(self._ids) == 1 else [self._ids[0], *whole]
+
+    def constrain(self, logits: Tensor) -> Tensor:
+        """The logits, -inf where a token is not allowed. Shapes: logits and result (V,)."""
+        allowed = self.allowed()
+        if allowed is None:
+            return logits
+        constrained = torch.full_like(logits, -torch.inf)
+        constrained[allowed] = logits[allowed]
+        return constrained
 
     def take(self, token_id: int) -> None:
         """Notes a token that was written."""
-        self._left = self._left[len(self._tokenizer.token_bytes(token_id)) :]
-        self._ids = self._ids[1:] if self._left else ()
+        self.left = self.left[len(self._tokenizer.token_bytes(token_id)) :]
+        self._ids = self._ids[1:] if self.left else ()
 
     def draft(self) -> Ids:
         """The tokens that will probably come, as far as the word goes."""

@@ -16,8 +16,8 @@ from dataclasses import replace
 from engine.api import Order, Request, Window
 from engine.cache_pool import CachePool
 from engine.encoding import EncodedText, encode
-from engine.fim import N_SPECIAL, FimPrompt, Ids, build_prompt, fit
-from engine.healing import MAX_HEALED_TOKENS
+from engine.fim import N_SPECIAL, FimPrompt, build_prompt, fit
+from engine.healing import MAX_HEALED_TOKENS, take_back
 from engine.tokenizer import Tokenizer
 
 PREFILL_SHARE = 0.5  # of the deadline; the rest is for decoding
@@ -81,7 +81,7 @@ class Planner:
         return [len(head) for head in heads if request.prefix.startswith(head)]
 
     def _spm(self, request: Request, n_tokens: int) -> FimPrompt:
-        prefix, healed = _take_back(self._encoded(request.document, "prefix", request.prefix))
+        prefix, healed = take_back(self._encoded(request.document, "prefix", request.prefix))
         suffix = self._encoded(request.document, "suffix", request.suffix)
         prompt = build_prompt(*fit(prefix, suffix.ids, n_tokens), Order.SPM, self._tokenizer.special)
         return replace(prompt, healed=healed)
@@ -89,7 +89,7 @@ class Planner:
     def _psm(self, request: Request, split: int, n_tokens: int) -> FimPrompt:
         """With the prefix's text from `split` on as the beginning of the middle."""
         head = self._encoded(request.document, "head", request.prefix[:split])
-        rest, healed = _take_back(self._encoded(request.document, "rest", request.prefix[split:]))
+        rest, healed = take_back(self._encoded(request.document, "rest", request.prefix[split:]))
         suffix = self._encoded(request.document, "suffix", request.suffix)
         prefix_ids, suffix_ids = fit(head.ids + rest, suffix.ids, n_tokens)
         n_head = max(len(prefix_ids) - len(rest), 0)
@@ -100,13 +100,6 @@ class Planner:
         encoded = self._pool.document(document).encoded
         encoded[part] = encode(text, self._tokenizer, encoded.get(part))
         return encoded[part]
-
-
-def _take_back(text: EncodedText) -> tuple[Ids, Ids]:
-    """The ids before a text's last word, and that word's, which the model is to write again."""
-    n_before = text.token_starts[-1] if text.token_starts else 0
-    healed = text.ids[n_before:]
-    return (text.ids[:n_before], healed) if len(healed) <= MAX_HEALED_TOKENS else (text.ids, ())
 
 
 def line_start(prefix: str) -> int:

@@ -30,10 +30,11 @@ from engine.weights import Progress, read_weights
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the packed file: a change makes old ones worthless
+FORMAT = 2  # of the packed file: a change makes old ones worthless
 PANEL = 16  # outputs whose weights lie side by side
 MAX_LEVEL = 127
 HUGE_PAGE = 1 << 21
+EMBEDDINGS = ("transformer.wte.weight", "transformer.wpe.weight")
 FOLDER = ".midfill"  # beside the weights; a folder, for the model's digest covers the files
 
 Checksum = Callable[[Tensor], int]
@@ -65,6 +66,7 @@ class Quantizer:
 
     def __init__(self, config: GPTBigCodeConfig) -> None:
         n_kv_head, head_dim = config.n_kv_head, config.head_dim
+        self._tied = config.tie_word_embeddings
         self._fused = (config.n_embd, *(2 * head_dim for _ in range(n_kv_head)))
         self._order: Tensor | None = None
         if not config.multi_query:  # (n_head, 3, D): all queries first, then each head's keys and values
@@ -73,8 +75,12 @@ class Quantizer:
 
     def __call__(self, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The tensors that one of the checkpoint's becomes."""
-        if name.endswith("wpe.weight") or ".ln_" in name:
+        if ".ln_" in name:
             yield name, tensor.float()
+            return
+        if name in EMBEDDINGS:  # a token reads one row of them
+            yield f"{name}_exact", tensor
+        if name == "transformer.wpe.weight" or (name == "transformer.wte.weight" and not self._tied):
             return
         fused = ".attn.c_attn." in name
         if fused and self._order is not None:
@@ -119,7 +125,7 @@ def _quantize(folder: Path, config: GPTBigCodeConfig, progress: Progress | None)
     quantizer = Quantizer(config)
     with torch.inference_mode():
         return {
-            part: _in_huge_pages(packed)
+            part: packed if _is_embedding(part) else _in_huge_pages(packed)
             for name, tensor in read_weights(shapes, folder, config, progress)
             for part, packed in quantizer(name, tensor)
         }
@@ -142,6 +148,9 @@ def _read(path: Path, checksum: Checksum, progress: Progress | None) -> dict[str
         with safe_open(path, framework="pt") as file:
             sums: dict[str, int] = json.loads(file.metadata()["checksums"])
             for n_read, (name, wanted) in enumerate(sums.items(), 1):
+                if _is_embedding(name):  # stays in the file: what is never typed is never read, nor summed up
+                    tensors[name] = file.get_tensor(name)
+                    continue
                 tensors[name] = _in_huge_pages(file.get_tensor(name))
                 if checksum(tensors[name]) != wanted:
                     raise ValueError(f"{name} is not what was written")
@@ -156,7 +165,10 @@ def _read(path: Path, checksum: Checksum, progress: Progress | None) -> dict[str
 def _write(place: Path, name: str, tensors: dict[str, Tensor], checksum: Checksum) -> None:
     """Never seen half-written; what was made of older weights goes."""
     place.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "pt", "checksums": json.dumps({name: checksum(tensor) for name, tensor in tensors.items()})}
+    metadata = {
+        "format": "pt",
+        "checksums": json.dumps({name: 0 if _is_embedding(name) else checksum(tensor) for name, tensor in tensors.items()}),
+    }
     handle, partial = tempfile.mkstemp(dir=place)
     os.close(handle)
     try:
@@ -168,6 +180,10 @@ def _write(place: Path, name: str, tensors: dict[str, Tensor], checksum: Checksu
     for old in place.glob("int8-*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
+
+
+def _is_embedding(name: str) -> bool:
+    return name.endswith("_exact")
 
 
 def _in_huge_pages(tensor: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from engine.api import EngineError
 from engine.config import GPTBigCodeConfig
@@ -22,7 +23,7 @@ from engine.kv_cache import CacheShape, KVCache
 from engine.model import LayerHook
 from engine.model_files import n_used_ids
 from engine.native.library import Block, Linear, Norm, Shape, load_library, variants
-from engine.quantize import load_quantized
+from engine.quantize import EMBEDDINGS, load_quantized
 from engine.weights import Progress
 
 # enum activation of kernels.h; the roundings that set gelu_new apart are finer than int8
@@ -60,20 +61,15 @@ class Kernels:
             attention_scale=config.head_dim**-0.5 if config.scale_attn_weights else 1.0,
         )
         blocks = [self._block(f"transformer.h.{idx}", n_embd, config.inner_dim) for idx in range(config.n_layer)]
-        self._wte = self._linear("transformer.wte", n_embd, config.vocab_size)
-        head = self._wte if config.tie_word_embeddings else self._linear("lm_head", n_embd, config.vocab_size)
+        head = self._linear("transformer.wte" if config.tie_word_embeddings else "lm_head", n_embd, config.vocab_size)
         final_norm = self._norm("transformer.ln_f")
         self._model = library.midfill_open(
             byref(shape), (Block * len(blocks))(*blocks), byref(final_norm), byref(head), self.variant.encode()
         )
         if not self._model:
             raise EngineError(f"the int8 kernels ({self.variant}) could not start {n_threads} threads")
-        self.close = weakref.finalize(self, library.midfill_close, self._model)
-
-    def embed(self, ids: Tensor, first_position: int, h: Tensor) -> None:
-        """Token and position embeddings. Shapes: ids (1, T) int64, each below V; h (1, T, E) is written."""
-        wpe = self._tensors["transformer.wpe.weight"].data_ptr()
-        self._library.midfill_embed(byref(self._wte), wpe, ids.data_ptr(), ids.shape[1], first_position, h.data_ptr())
+        closing = weakref.finalize(self, library.midfill_close, self._model)
+        closing.atexit = False  # a process may end while its worker is in the midst of a layer
 
     def run_layer(self, layer_idx: int, h: Tensor, kv: Tensor, n_cached: int) -> None:
         """One layer, in place. Shapes: h (1, T, E); kv (1, K, C, 2 * D) has room behind the cached rows."""
@@ -86,10 +82,19 @@ class Kernels:
         _check(self._library.midfill_head(self._model, h.data_ptr(), h.shape[1], logits.data_ptr()))
 
     def read_speed(self) -> float:
-        """Bytes per second that all threads together read, measured on the largest weights."""
-        largest = max(self._tensors.values(), key=lambda tensor: tensor.nbytes)
-        speed: float = self._library.midfill_read_speed(self._model, largest.data_ptr(), largest.nbytes)
-        return speed
+        """Bytes per second that all threads together read of the weights, one after the other as a token reads them."""
+        weights = [tensor for tensor in self._tensors.values() if tensor.dtype is torch.int8]
+        speeds: list[float] = [
+            self._library.midfill_read_speed(self._model, tensor.data_ptr(), tensor.nbytes) for tensor in weights
+        ]
+        taken_s: float = sum(tensor.nbytes / speed for tensor, speed in zip(weights, speeds, strict=True))
+        return sum(tensor.nbytes for tensor in weights) / taken_s
+
+    def multiply(self, weight: Linear, x: Tensor) -> Tensor:
+        """x through one linear layer, for tests. Shapes: x (T, K), result (T, N)."""
+        out = torch.empty(len(x), weight.n_out)
+        _check(self._library.midfill_linear(self._model, byref(weight), x.data_ptr(), len(x), out.data_ptr()))
+        return out
 
     def _block(self, name: str, n_embd: int, n_inner: int) -> Block:
         return Block(
@@ -112,19 +117,16 @@ class Kernels:
 
 
 class QuantizedEmbedding(nn.Module):
-    """Token and position embeddings."""
+    """Token and position embeddings, which are not quantised: a row is all that a token reads of them."""
 
-    def __init__(self, kernels: Kernels, n_vocab: int, n_embd: int) -> None:
+    def __init__(self, wte: Tensor, wpe: Tensor) -> None:
         super().__init__()
-        self._kernels, self._n_vocab, self._n_embd = kernels, n_vocab, n_embd
+        self._wte, self._wpe = wte, wpe
 
     def forward(self, ids: Tensor, first_position: int) -> Tensor:
         """Shapes: ids (1, T), result (1, T, E)."""
-        if bool(((ids < 0) | (ids >= self._n_vocab)).any()):
-            raise IndexError(f"a token id is outside 0 to {self._n_vocab - 1}")
-        h = torch.empty(1, ids.shape[1], self._n_embd)
-        self._kernels.embed(ids.contiguous(), first_position, h)
-        return h
+        positions = self._wpe[first_position : first_position + ids.shape[1]]
+        return F.embedding(ids, self._wte).float() + positions.float()
 
 
 class QuantizedBlock(nn.Module):
@@ -143,10 +145,10 @@ class QuantizedBlock(nn.Module):
 class QuantizedModel(nn.Module):
     """The transformer without a head, one sequence at a time."""
 
-    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels) -> None:
+    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels, wte: Tensor, wpe: Tensor) -> None:
         super().__init__()
         self.config = config
-        self.wte = QuantizedEmbedding(kernels, config.vocab_size, config.n_embd)
+        self.wte = QuantizedEmbedding(wte, wpe)
         self.h = nn.ModuleList(QuantizedBlock(kernels, layer_idx) for layer_idx in range(config.n_layer))
 
     def new_cache(self) -> KVCache:
@@ -169,12 +171,13 @@ class QuantizedModel(nn.Module):
 class QuantizedForCausalLM(nn.Module):
     """What the decoder runs in place of `GPTBigCodeForCausalLM` where the weights are int8."""
 
-    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels, n_used_ids: int) -> None:
+    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels, tensors: dict[str, Tensor], n_used_ids: int) -> None:
         super().__init__()
         self.config = config
         self.kernels = kernels
         self.n_used_ids = n_used_ids  # ids from here on are padding of the embedding, and never chosen
-        self.transformer = QuantizedModel(config, kernels)
+        wte, wpe = (tensors[f"{name}_exact"] for name in EMBEDDINGS)
+        self.transformer = QuantizedModel(config, kernels, wte, wpe)
         self.device = torch.device("cpu")
 
     @classmethod
@@ -199,7 +202,7 @@ class QuantizedForCausalLM(nn.Module):
 
         tensors = load_quantized(folder, config, checksum, progress)
         kernels = Kernels(library, config, tensors, n_threads=n_threads, variant=variant)
-        return cls(config, kernels, min(config.vocab_size, n_used_ids(folder) or config.vocab_size))
+        return cls(config, kernels, tensors, min(config.vocab_size, n_used_ids(folder) or config.vocab_size))
 
     def new_cache(self) -> KVCache:
         """An empty cache that fits this model."""

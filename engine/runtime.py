@@ -20,6 +20,7 @@ from engine.jobs import Job
 from engine.model_files import model_folder
 from engine.native.library import NoKernels, load_library
 from engine.quantized_model import QuantizedForCausalLM
+from engine.recall import RecallWeights
 from engine.tokenizer import Tokenizer
 from engine.weights import Progress
 
@@ -81,8 +82,8 @@ def load(options: EngineOptions, progress: Progress) -> Runtime:
     tokenizer = Tokenizer.from_pretrained(folder)
     model = _load_model(folder, options.n_threads, placement, progress)
     budget = options.budget_bytes or int(CACHE_SHARE * _free_bytes(placement.device))
-    pool, background = CachePool(model.new_cache, budget), Allowance(options.background_tokens_per_min)
-    decoder = Decoder(model, tokenizer, pool, background=background)
+    recall, background = RecallWeights.from_folder(folder), Allowance(options.background_tokens_per_min)
+    decoder = Decoder(model, tokenizer, CachePool(model.new_cache, budget), recall=recall, background=background)
     return Runtime(model, decoder, options.model, placement)
 
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.healing import Healing
+from engine.recall import Recall
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -87,33 +90,54 @@ def draw(probs: Tensor, generator: torch.Generator | None) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A token and its log-probability under the unmodified distribution of the ids that were allowed."""
+    """A token and its log-probability among the ids that were allowed, before any temperature."""
 
     token_id: int
     logprob: float
 
 
 class Sampler:
-    """Greedy at temperature 0, multinomial above; ids from `n_vocab` on are padding and never chosen."""
+    """Greedy at temperature 0, multinomial above; ids from `n_vocab` on are padding and never chosen.
 
-    def __init__(self, n_vocab: int, temperature: float = 0.0, seed: int | None = None) -> None:
+    With a `recall`, the model's distribution is mixed with what stands nearby; with a `healing`, what is picked begins with the
+    word at the cursor. Both are told each pick.
+    """
+
+    def __init__(
+        self,
+        n_vocab: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        *,
+        recall: Recall | None = None,
+        healing: Healing | None = None,
+    ) -> None:
         self.n_vocab = n_vocab
         self.temperature = temperature
+        self._recall, self._healing = recall, healing
         self._generator = torch.Generator()
         if seed is not None:
             self._generator.manual_seed(seed)
 
-    def __call__(self, logits: Tensor, rank: int = 0, among: Tensor | None = None) -> Sampled:
+    def __call__(self, logits: Tensor, rank: int = 0) -> Sampled:
         """Picks from one row; `rank` 0 is the usual pick, k the k-th likeliest other token, whatever the temperature.
 
-        Shapes: logits (V,); among, the ids that are allowed, (N,), None for all.
+        Shapes: logits (V,).
         """
         logits = logits[: self.n_vocab].float()
-        logprobs = (logits if among is None else logits[among]).log_softmax(-1)
+        logprobs = (logits if self._healing is None else self._healing.constrain(logits)).log_softmax(-1)
+        if self._recall is not None:
+            logprobs = self._recall.mix(logprobs, ahead=self._healing.left if self._healing else b"")
+        token_id = self._pick(logprobs, rank)
+        for told in (self._recall, self._healing):
+            if told is not None:
+                told.take(token_id)
+        return Sampled(token_id, float(logprobs[token_id]))
+
+    def _pick(self, logprobs: Tensor, rank: int) -> int:
         if rank:
-            picked = int(logprobs.topk(min(rank + 1, len(logprobs))).indices[-1])
-        elif self.temperature == 0:
-            picked = int(logprobs.argmax())
-        else:
-            picked = int(draw((logprobs / self.temperature).softmax(-1).cpu(), self._generator))
-        return Sampled(picked if among is None else int(among[picked]), float(logprobs[picked]))
+            n_possible = int(logprobs.isfinite().sum())
+            return int(logprobs.topk(min(rank + 1, n_possible)).indices[-1])
+        if self.temperature == 0:
+            return int(logprobs.argmax())
+        return int(draw((logprobs / self.temperature).softmax(-1).cpu(), self._generator))

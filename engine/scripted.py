@@ -36,11 +36,13 @@ _MAX_CHARS = 8192
 class Rule:
     """What to write where the prefix ends in `prefix_ends`; `error` names an exception to raise once it is written.
 
-    `logprob` is that of each token, and one less of a `?`.
+    `logprob` is that of each token, and one less of a `?`; further alternatives take the texts of `others`, each a little less
+    likely than the one before.
     """
 
     prefix_ends: str
     text: str = ""
+    others: tuple[str, ...] = ()
     token_ms: float = 0.0
     logprob: float = 0.0
     error: str | None = None
@@ -70,7 +72,7 @@ class ScriptedEngine:
         return cls([_rule(entry, f"script {path}, rule {idx}") for idx, entry in enumerate(entries)])
 
     async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Writes on until the text, a limit or the stream ends; every alternative is the same text."""
+        """Writes on until the text, a limit or the stream ends; where the rule has no other text, alternatives are the same."""
         self._require_open()
         rule = next((each for each in self._rules if request.prefix.endswith(each.prefix_ends)), Rule(prefix_ends=""))
         start = asyncio.get_running_loop().time()
@@ -79,14 +81,16 @@ class ScriptedEngine:
         try:
             for choice in range(request.n):
                 n_before, finish = counters.decoded, Finish.END_OF_TEXT
-                for token in _TOKEN.findall(rule.text):
+                text = (rule.text, *rule.others)[min(choice, len(rule.others))]
+                for token in _TOKEN.findall(text):
                     n_decoded = counters.decoded - n_before
                     if stopped := await self._wait_for(token, rule, request=request, start=start, n_decoded=n_decoded):
                         finish = stopped
                         break
                     first_ms = _ms_since(start) if counters.first_ms is None else counters.first_ms
                     counters = replace(counters, decoded=counters.decoded + 1, first_ms=first_ms)
-                    yield Chunk(text=token, logprobs=(rule.logprob - ("?" in token),), choice=choice)
+                    logprob = rule.logprob - ("?" in token) - 0.1 * choice
+                    yield Chunk(text=token, logprobs=(logprob,), choice=choice)
                 if finish in (Finish.DEADLINE, Finish.CANCELLED):
                     break
             counters = replace(counters, finish=finish if rule.error is None else Finish.ERROR)
@@ -136,13 +140,8 @@ def _ms_since(start: float) -> float:
 def _rule(entry: Any, where: str) -> Rule:
     if not isinstance(entry, dict) or not isinstance(entry.get("prefix_ends"), str):
         raise EngineError(f"{where}: must be an object with at least a text `prefix_ends`, got {entry!r:.80}")
-    kinds: dict[str, tuple[type, ...]] = {
-        "prefix_ends": (str,),
-        "text": (str,),
-        "token_ms": (int, float),
-        "logprob": (int, float),
-        "error": (str,),
-    }
+    kinds: dict[str, tuple[type, ...]] = dict.fromkeys(("prefix_ends", "text", "error"), (str,))
+    kinds |= {"others": (list,), "token_ms": (int, float), "logprob": (int, float)}
     for name, value in entry.items():
         if name not in kinds:
             raise EngineError(f"{where}: unknown field {name!r}, allowed are {', '.join(kinds)}")
@@ -150,6 +149,9 @@ def _rule(entry: Any, where: str) -> Rule:
             raise EngineError(
                 f"{where}: {name} must be {' or '.join(kind.__name__ for kind in kinds[name])}, got {value!r:.80}"
             )
+    others = entry.get("others", [])
+    if not all(isinstance(each, str) for each in others):
+        raise EngineError(f"{where}: others must be a list of texts, got {others!r:.80}")
     if entry.get("error") not in (None, *_FAILURES):
         raise EngineError(f"{where}: error must be one of {', '.join(_FAILURES)}, got {entry['error']!r:.80}")
-    return Rule(**entry)
+    return Rule(**{**entry, "others": tuple(others)})

@@ -41,7 +41,9 @@ class Writer:
         if not token:  # end of text; the other special tokens end it too, for they stand for no text
             return self.rest(), Finish.END_OF_TEXT
         self._n_healed, token = max(self._n_healed - len(token), 0), token[self._n_healed :]
-        self._n_tokens += bool(token)
+        if not token:
+            return None, None
+        self._n_tokens += 1
         self._logprobs.append(sampled.logprob)
         text, finish = self._stop.feed(self._text.feed(token))
         if finish is None and self._n_tokens == self._max_tokens:

@@ -45,6 +45,7 @@ class Tokenizer:
         self.has_words = _has_words(backend)  # text is cut into words, each encoded by itself, and nothing else
         self.n_vocab = backend.get_vocab_size()
         self._bytes = _token_bytes(backend)
+        self.n_longest = max(map(len, self._bytes), default=0)  # bytes of the longest token
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Tokenizer:

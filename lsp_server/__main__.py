@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     replay = commands.add_parser("replay", help="run a recorded session again; takes the options of serve too")
     replay.add_argument("file", type=Path)
     replay.add_argument("--speed", type=float, default=1.0, help="of the recorded time; 0 does not wait at all")
+    trial = commands.add_parser("try", help="a small editor to see it at work; takes the options of serve too")
+    trial.add_argument("file", type=Path, nargs="?", help="what to edit; a sample without it")
     commands.add_parser("schema", help="print the JSON schema of all settings")
     commands.add_parser("stats", help="print what suggestions were worth and what they cost, from this machine's counters")
     commands.add_parser("doctor", help="print all that a bug report needs, without any source text")
@@ -154,6 +156,12 @@ def _replay(args: argparse.Namespace, serve_args: list[str]) -> int:
         return 1
 
 
+def _try(args: argparse.Namespace, serve_args: list[str]) -> int:
+    from midfill_terminal.trial import run  # type: ignore[import-untyped,unused-ignore]
+
+    return int(run(args.file, serve_args))
+
+
 def _complete(args: argparse.Namespace, serve_args: list[str]) -> int:
     from midfill_terminal.complete import run  # type: ignore[import-untyped,unused-ignore]
 
@@ -180,7 +188,11 @@ def _user_settings(options: dict[str, object]) -> Checked:
 
 # Commands that print a page, and those that take the options of `serve` for a server of their own.
 _PRINTING: dict[str, Callable[[], str]] = {"schema": _schema, "stats": _stats, "doctor": _doctor}
-_PASSING_ON: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {"complete": _complete, "replay": _replay}
+_PASSING_ON: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
+    "try": _try,
+    "complete": _complete,
+    "replay": _replay,
+}
 
 if __name__ == "__main__":
     main()

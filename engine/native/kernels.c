@@ -24,13 +24,15 @@ static void normalize(const float *row, const float *gamma, const float *beta, f
     store(scratch + i, fma16(mul(load(scratch + i), factor), load_some(gamma + i, n - i), load_some(beta + i, n - i)));
 }
 
+#define NOTHING 1e-30f /* a row of less is one of zeros: its factor would overflow */
+
 static float quantize(const float *row, const float *gamma, const float *beta, float eps, int n, int max_level, float *scratch, int16_t *levels, int stride) {
   v16f most = set1(0.0f);
   if (gamma) normalize(row, gamma, beta, eps, n, scratch);
   const float *values = gamma ? scratch : row;
   for (int i = 0; i < n; i += LANES) most = larger(most, absolute(load_some(values + i, n - i)));
   float largest_value = largest(most);
-  v16f factor = set1(largest_value > 0.0f ? (float)max_level / largest_value : 0.0f);
+  v16f factor = set1(largest_value > NOTHING ? (float)max_level / largest_value : 0.0f);
   for (int i = 0; i < n; i += LANES) {
     int16_t block[LANES];
     int32_t pairs[LANES / 2];
@@ -84,7 +86,9 @@ static inline int32_t pair_at(const int16_t *levels) {
   return pair;
 }
 
-#define PREFETCH_BYTES 2048 /* ahead of the reads: the hardware's own prefetcher stops at every page */
+#ifndef PREFETCH_BYTES
+#define PREFETCH_BYTES 4096 /* ahead of the reads: the hardware's own prefetcher stops at every page */
+#endif
 
 /* One row: the memory's speed, if the sums do not wait for each other. */
 static inline v16i product_of_row(const int8_t *w, const int16_t *levels, int n_pairs) {
@@ -167,6 +171,7 @@ static void attend(const float *queries, const float *kv, int n_keys, int head_d
   const long row = 2 * head_dim;
   const v16f nothing = set1(-INFINITY), limit = load(limits);
   v16f most = nothing, total = set1(0.0f);
+  for (long i = 0; i < n_keys * row; i += 16) __builtin_prefetch(kv + KEY_BLOCK * row + i); /* halves of rows are no stream */
   all_lane_products(queries, kv, 1, row, head_dim, n_keys, scores);
   for (int j = 0; j < n_keys; j++) {
     v16f score = if_less(set1((float)j), limit, load(scores + j * LANES), nothing);

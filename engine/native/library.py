@@ -27,7 +27,8 @@ COMPILE_TIMEOUT_S = 120
 # No product may be fused with a sum but by name: the instruction sets would disagree.
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-D_GNU_SOURCE")
 PLAIN = ("-DMIDFILL_PLAIN",)
-VARIANTS = {
+OTHER_SOURCES = ("model.c", "attention.c", "open.c", "pool.c")
+VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "x86_64": (PLAIN, ("-mavx2", "-mfma"), ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma")),
     "aarch64": (PLAIN, ()),
 }
@@ -121,7 +122,7 @@ def _compile(compiler: str, machine: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            units = [("kernels.c", flags) for flags in VARIANTS[machine]] + [("model.c", ()), ("pool.c", ())]
+            units = [*(("kernels.c", flags) for flags in VARIANTS[machine]), *((source, ()) for source in OTHER_SOURCES)]
             objects = [f"{folder}/{idx}.o" for idx in range(len(units))]
             commands = [
                 [compiler, *FLAGS, *flags, "-c", str(SOURCES / source), "-o", target]
@@ -162,11 +163,9 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.midfill_open.argtypes = (pointer, pointer, pointer, pointer, ctypes.c_char_p)
     library.midfill_close.restype = None
     library.midfill_close.argtypes = (pointer,)
-    library.midfill_embed.restype = None
-    library.midfill_embed.argtypes = (pointer, pointer, pointer, integer, integer, pointer)
     library.midfill_layers.argtypes = (pointer, integer, integer, pointer, integer, pointer, long, long, integer)
     library.midfill_head.argtypes = (pointer, pointer, integer, pointer)
-    library.midfill_linear.argtypes = (pointer, pointer, pointer, integer, pointer, pointer, pointer)
+    library.midfill_linear.argtypes = (pointer, pointer, pointer, integer, pointer)
     library.midfill_read_speed.restype = ctypes.c_double
     library.midfill_read_speed.argtypes = (pointer, pointer, long)
     library.midfill_checksum.restype = ctypes.c_uint64

@@ -27,17 +27,14 @@ MIDFILL_EXPORT const char *midfill_variants(void);
 MIDFILL_EXPORT struct midfill_model *midfill_open(const struct midfill_shape *shape, const struct midfill_block *blocks,
                                                   const struct midfill_norm *final_norm, const struct linear *head, const char *variant);
 MIDFILL_EXPORT void midfill_close(struct midfill_model *model);
-/* h (T, E) of the token ids at the positions from first_position on; wpe (positions, E). The ids must be below wte's n_out. */
-MIDFILL_EXPORT void midfill_embed(const struct linear *wte, const float *wpe, const int64_t *ids, int n_ids, int first_position, float *h);
 /* Runs h (T, E) through some layers in place, and puts their keys and values into kv, which points at the first of these
  * layers: (K, C, 2 * D), `layer_stride` floats apart, heads `head_stride`. 0, or -1 where memory is short. */
 MIDFILL_EXPORT int midfill_layers(struct midfill_model *model, int first, int n_layers, float *h, int n_new, float *kv, long layer_stride,
                                   long head_stride, int n_cached);
 /* logits (T, V) of h (T, E), which stays as it is. */
 MIDFILL_EXPORT int midfill_head(struct midfill_model *model, const float *h, int n_rows, float *logits);
-/* out (T, N) = x (T, K) through one linear layer, its levels of x among them: for tests. */
-MIDFILL_EXPORT int midfill_linear(struct midfill_model *model, const struct linear *linear, const float *x, int n_rows, float *out, int16_t *levels,
-                                  float *scales);
+/* out (T, N) = x (T, K) through one linear layer, K at most the wider of the model's: for tests. */
+MIDFILL_EXPORT int midfill_linear(struct midfill_model *model, const struct linear *linear, const float *x, int n_rows, float *out);
 /* A hash that any change of the bytes changes, but for one made on purpose. */
 MIDFILL_EXPORT uint64_t midfill_checksum(const uint8_t *bytes, long n_bytes);
 /* Bytes per second that all threads together read. */

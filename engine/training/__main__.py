@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,17 +16,20 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from engine.attention import Attention, SdpaAttention
 from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
 from engine.tokenizer import Tokenizer
 from engine.training.batches import Batches
 from engine.training.bits import bits_per_byte, windows
-from engine.training.corpus import CorpusOptions, build_corpus
-from engine.training.evaluate import Completer, match_lines
+from engine.training.completer import Limits
+from engine.training.corpus import FITTED_ON, CorpusOptions, build_corpus
+from engine.training.evaluate import Matches, answer_holes, share_solved
 from engine.training.export import export, export_card
+from engine.training.fitting import fit_recall, nats_per_token, observe_all
 from engine.training.heap import keep_heap
 from engine.training.holes import held_out_holes, read_holes
+from engine.training.humaneval import HUMANEVAL, read_problems
+from engine.training.judgement import RELIABILITY, Gate, Judged, draw_reliability, fit_gate
 from engine.training.log import Entry
 from engine.training.packed import PackedAttention
 from engine.training.recipe import N_VOCAB, recipe
@@ -38,8 +42,10 @@ logger = logging.getLogger(__name__)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Work = Annotated[Path, typer.Option(help="Folder of everything the recipe reads back: corpus, tokenizer, runs.")]
+Workers = Annotated[int, typer.Option(help="Processes, of one thread each.")]
 Size = Annotated[str, typer.Option(help="cpu (8M parameters) or gpu (30M).")]
 
+HEADLINES = ("exact_match", "bits_per_byte", "humaneval_single_line", "precision_at_threshold", "coverage_at_threshold")
 _TOKENIZER_BYTES = 40_000_000
 _QUICK_BYTES = 150_000  # of held-out text, scored at each checkpoint
 
@@ -129,33 +135,97 @@ def export_command(
     logger.info("%s written to %s", run, out)
 
 
+@app.command("fit")
+def fit_command(
+    model: Annotated[Path, typer.Argument(help="A model folder, which gets recall.json and gate.json.")] = Path(
+        "engine/models"
+    ),
+    work: Work = Path(".training"),
+    n_holes: Annotated[int, typer.Option(help="Held-out holes to fit on.")] = 1600,
+    n_workers: Workers = 2,
+    seed: int = 1,
+) -> None:
+    """Fits what is mixed into a model's own probabilities, and how sure it must be, on half of the held-out packages."""
+    holes = held_out_holes(_held_out(work, fitted=True), n_holes, seed)
+    limits = Limits()
+    with _progress() as progress:
+        bar = progress.add_task("recall", total=len(holes))
+        observed = observe_all(holes, model, limits.n_context, n_workers, partial(progress.advance, bar))
+        weights = fit_recall(observed)
+        weights.save(model)
+        bar = progress.add_task("gate", total=len(holes))
+        answers = answer_holes(holes, model, limits, partial(progress.advance, bar), n_workers=n_workers, ways=("spm",))
+    gate = fit_gate(Judged.of(answers["spm"], Matches.of(holes, answers).right["spm"]))
+    gate.save(model)
+    alone = -sum(one.logprob for one in observed) / len(observed)
+    logger.info("nats per token of a middle: %.3f alone, %.3f mixed", alone, nats_per_token(observed, weights))
+    logger.info("gate: %s", gate)
+
+
 @app.command("eval")
 def eval_command(
     model: Annotated[Path, typer.Argument(help="A model folder.")] = Path("engine/models"),
     work: Work = Path(".training"),
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("build/bench/model.json"),
+    out: Annotated[Path, typer.Option(help="The JSON file to write; the picture goes beside it.")] = Path(
+        "build/bench/model.json"
+    ),
     holes: Annotated[Path | None, typer.Option(help="Gzipped JSON lines of prefix, middle, suffix, kind.")] = None,
     n_holes: Annotated[int, typer.Option(help="Held-out holes to draw where no file is given.")] = 4000,
     n_context: Annotated[int, typer.Option(help="Tokens of prompt and completion together.")] = 1024,
+    problems: Annotated[Path, typer.Option(help="Folder of HumanEval-infilling.")] = Path("../shared/data"),
+    n_workers: Workers = 2,
     seed: int = 0,
 ) -> None:
-    """Scores a model folder on held-out code."""
+    """Scores a model folder on held-out code that nothing was fitted on."""
     keep_heap()
-    config = GPTBigCodeConfig.from_pretrained(model)
-    encoder = Tokenizer.from_pretrained(model)
-    held_out = _texts(work, "dev")
-    scored = _load(model, PackedAttention(config)).to(torch.bfloat16)  # three times as fast, and alike to four digits
-    bits = bits_per_byte(scored, windows(held_out, encoder, config.n_positions))
-    logger.info("%.4f bits per byte", bits)
-    chosen = read_holes(holes) if holes else held_out_holes(held_out, n_holes, seed)
-    completer = Completer(_load(model, SdpaAttention(config)), encoder, n_context)
+    chosen = read_holes(holes) if holes else held_out_holes(_held_out(work, fitted=False), n_holes, seed)
+    summary: dict[str, object] = {}
     with _progress() as progress:
         bar = progress.add_task("holes", total=len(chosen))
-        matches = match_lines(chosen, completer, lambda: progress.advance(bar))
-    summary = {"bits_per_byte": round(bits, 4), **matches.summary()}
+        done = partial(progress.advance, bar)
+        answers = answer_holes(chosen, model, Limits(n_context=n_context), done, n_workers=n_workers)
+        matches = Matches.of(chosen, answers)
+        summary |= matches.summary() | _judgement(Judged.of(answers["spm"], matches.right["spm"]), model, out.parent)
+        if (work / "corpus" / "dev.txt").exists():
+            summary["bits_per_byte"] = round(_bits_per_byte(model, _texts(work, "dev")), 4)
+        for name, file in HUMANEVAL.items():
+            if (problems / file).exists():
+                task = read_problems(problems / file)
+                bar = progress.add_task(name, total=len(task))
+                done = partial(progress.advance, bar)
+                one_line = name == "humaneval_single_line"
+                summary[name] = round(share_solved(task, model, one_line=one_line, n_workers=n_workers, on_done=done), 4)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
-    logger.info("%s", json.dumps(summary["exact_match"]))
+    logger.info("%s", json.dumps({name: summary.get(name) for name in HEADLINES}))
+
+
+def _judgement(judged: Judged, model: Path, folder: Path) -> dict[str, object]:
+    gate = Gate.from_folder(model)
+    precision, coverage = judged.at(gate) if gate else (None, None)
+    draw_reliability(judged, folder / RELIABILITY)
+    return {
+        "precision_at_threshold": precision and round(precision, 4),
+        "coverage_at_threshold": coverage and round(coverage, 4),
+        "calibration_error": round(judged.calibration_error(), 4),
+    }
+
+
+def _bits_per_byte(model: Path, held_out: Texts) -> float:
+    config = GPTBigCodeConfig.from_pretrained(model)
+    scored = GPTBigCodeForCausalLM.from_pretrained(model, dtype=torch.float32)
+    scored.transformer.attention = PackedAttention(config)
+    scored = scored.to(torch.bfloat16)  # three times as fast, and alike to four digits
+    return bits_per_byte(scored, windows(held_out, Tokenizer.from_pretrained(model), config.n_positions))
+
+
+def _held_out(work: Path, *, fitted: bool) -> list[str]:
+    """The files of the held-out packages that weights and thresholds are fitted on, or of those that they are judged on."""
+    manifest = json.loads((work / "corpus" / "manifest.json").read_text("utf-8"))
+    files = [(package["name"], package["files"]) for package in manifest["dev"]["packages"]]
+    names = [name for name, n_files in files for _ in range(n_files)]
+    texts = _texts(work, "dev")
+    return [texts[idx] for idx, name in enumerate(names) if (name in FITTED_ON) is fitted]
 
 
 def _texts(work: Path, half: str) -> Texts:
@@ -163,12 +233,6 @@ def _texts(work: Path, half: str) -> Texts:
     if not path.with_suffix(".txt").exists():
         raise typer.BadParameter(f"{path}.txt is missing; make it with `python -m engine.training corpus`", param_hint="--work")
     return Texts(path)
-
-
-def _load(folder: Path, attention: Attention) -> GPTBigCodeForCausalLM:
-    model = GPTBigCodeForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    model.transformer.attention = attention
-    return model
 
 
 def _progress() -> Progress:

@@ -14,7 +14,8 @@ from engine.config import GPTBigCodeConfig
 from engine.training.log import Cost
 
 _WAYS = {
-    "spm": "suffix, prefix, middle (SPM)",
+    "spm": "suffix, prefix, middle (SPM), as shipped",
+    "model_alone": "SPM, without what stands nearby",
     "psm": "prefix, suffix, middle (PSM)",
     "prefix_only": "prefix only, left to right",
     "copier": "a mere copier: the line's rest behind the longest earlier occurrence",
@@ -71,4 +72,23 @@ def _figures(figures: dict[str, Any]) -> str:
         f"{figures['bits_per_byte']:.3f} bits per byte on the held-out packages, left to right, in windows of all positions.\n"
         f"Exact match of the rest of a line, greedy, on {figures['n_holes']:,} held-out holes of four kinds:\n\n"
         + "\n".join(rows)
+        + _judged(figures)
     )
+
+
+def _judged(figures: dict[str, Any]) -> str:
+    """What else was measured; figures of an evaluation that had no problems or no gate lack some."""
+    lines = []
+    if figures.get("humaneval_single_line") is not None:
+        lines.append(f"HumanEval-infilling by execution: {figures['humaneval_single_line']:.1%} of single lines")
+        if figures.get("humaneval_random_span") is not None:
+            lines[-1] += f", {figures['humaneval_random_span']:.1%} of random spans"
+        lines[-1] += "."
+    if figures.get("precision_at_threshold") is not None:
+        precision, coverage = figures["precision_at_threshold"], figures["coverage_at_threshold"]
+        lines.append(f"Behind the gate (`gate.json`), {coverage:.1%} of the lines are shown, and {precision:.1%} of those are")
+        lines.append("exactly right.")
+    if (error := figures.get("calibration_error")) is not None:
+        lines.append(f"The probability that the model gives its own line is off by {error:.3f} on average")
+        lines.append("(expected calibration error, ten bins).\n\n![Reliability](reliability.png)")
+    return "\n\n" + "\n".join(lines) if lines else ""

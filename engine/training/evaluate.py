@@ -1,28 +1,29 @@
-"""What a model is worth: bits per byte and exact match on held-out code, with intervals, as one JSON object.
-
-Completions come from the shortest correct path, a greedy loop over the model and its cache, so that the figures hang on
-nothing but the model.
-"""
+"""What a model folder is worth on held-out code: exact match in every way of asking, with intervals, as one JSON object."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from engine.api import Order
-from engine.fim import build_prompt, fit
-from engine.heads import GPTBigCodeForCausalLM
-from engine.tokenizer import Tokenizer
+from engine.training.completer import Answer, Completer, Limits
 from engine.training.holes import LineHole, copy_from_prefix
+from engine.training.humaneval import Problem
+from engine.training.sandbox import Sandbox
+from engine.training.workers import chunks, in_processes
 
-_MAX_NEW = 48  # tokens: longer lines are counted as missed
 _N_RESAMPLES = 2000
+_PROBLEM_LINE, _PROBLEM_SPAN = Limits(n_new=64), Limits(n_new=160, one_line=False)
 
-Complete = Callable[[LineHole], str]
+WAYS = ("spm", "model_alone", "psm", "prefix_only", "copier")  # the second is the first without the recall
+
+Answers = dict[str, list[Answer]]  # by way, in the order of the holes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,72 +33,89 @@ class Matches:
     kinds: tuple[str, ...]
     right: dict[str, NDArray[np.bool_]]
 
+    @classmethod
+    def of(cls, holes: Sequence[LineHole], answers: Answers) -> Matches:
+        """Right is what equals the line's rest but for blanks at its end."""
+        wanted = [hole.middle.rstrip() for hole in holes]
+        right = {way: [one.text.rstrip() for one in row] for way, row in answers.items()}
+        kinds = tuple(str(hole.kind) for hole in holes)
+        return cls(kinds, {way: np.array([*map(str.__eq__, row, wanted)], bool) for way, row in right.items()})
+
     def summary(self, seed: int = 0) -> dict[str, object]:
         """Fractions, their 95 % bootstrap intervals, those of paired differences to `spm`, and fractions by kind."""
         n_holes = len(self.kinds)
-        drawn = np.random.default_rng(seed).integers(n_holes, size=(_N_RESAMPLES, n_holes))
-        means = {name: right[drawn].mean(axis=1) for name, right in self.right.items()}
+        rng = np.random.default_rng(seed)
+        draws = [rng.integers(n_holes, size=n_holes) for _ in range(_N_RESAMPLES)]  # the same for every way: paired
+        means = {way: np.array([right[drawn].mean() for drawn in draws]) for way, right in self.right.items()}
         kinds = np.array(self.kinds)
         return {
             "n_holes": n_holes,
-            "exact_match": {name: round(float(right.mean()), 4) for name, right in self.right.items()},
-            "exact_match_interval": {name: _interval(mean) for name, mean in means.items()},
-            "spm_minus": {name: _interval(means["spm"] - mean) for name, mean in means.items() if name != "spm"},
+            "exact_match": {way: round(float(right.mean()), 4) for way, right in self.right.items()},
+            "exact_match_interval": {way: _interval(mean) for way, mean in means.items()},
+            "spm_minus": {way: _interval(means["spm"] - mean) for way, mean in means.items() if way != "spm"},
             "exact_match_by_kind": {
-                name: {str(kind): round(float(right[kinds == kind].mean()), 4) for kind in sorted(set(self.kinds))}
-                for name, right in self.right.items()
+                way: {kind: round(float(right[kinds == kind].mean()), 4) for kind in sorted(set(self.kinds))}
+                for way, right in self.right.items()
             },
         }
 
 
-class Completer:
-    """A model that completes one line, greedily, in either order or from the prefix alone."""
-
-    def __init__(self, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, n_context: int) -> None:
-        self._model, self._tokenizer, self._n_context = model, tokenizer, n_context
-
-    def fill(self, hole: LineHole, order: Order) -> str:
-        """The rest of the line, given both sides."""
-        encode = self._tokenizer.encode
-        parts = fit(encode(hole.prefix), encode(hole.suffix), self._n_context - _MAX_NEW)
-        return self._line(build_prompt(*parts, order, self._tokenizer.special).ids)
-
-    def go_on(self, hole: LineHole) -> str:
-        """The rest of the line, given the prefix only, as plain text."""
-        return self._line(tuple(self._tokenizer.encode(hole.prefix)[_MAX_NEW - self._n_context :]))
-
-    def _line(self, ids: tuple[int, ...]) -> str:
-        return b"".join(self._bytes(ids)).partition(b"\n")[0].decode("utf-8", "replace")
-
-    @torch.inference_mode()
-    def _bytes(self, ids: Sequence[int]) -> Iterator[bytes]:
-        cache = self._model.transformer.new_cache()
-        for _ in range(_MAX_NEW):
-            logits = self._model(torch.tensor([ids]), kv_cache=cache, logits_to_keep=1).logits
-            token_id = int(logits[0, -1].argmax())
-            if token_id == self._tokenizer.special.end_of_text:
-                return
-            token = self._tokenizer.token_bytes(token_id)
-            yield token
-            if b"\n" in token:
-                return
-            ids = (token_id,)
+def answer_holes(
+    holes: Sequence[LineHole],
+    folder: Path,
+    limits: Limits,
+    on_done: Callable[[int], None],
+    *,
+    n_workers: int = 2,
+    ways: Sequence[str] = WAYS,
+) -> Answers:
+    """Completes every hole in every way, in processes of one thread each: small matrix products gain little from two."""
+    answers: Answers = {way: [] for way in ways}
+    for chunk in in_processes(partial(_answer_chunk, folder, limits, ways), chunks(holes), n_workers):
+        for way in ways:
+            answers[way] += chunk[way]
+        on_done(len(chunk[ways[0]]))
+    return answers
 
 
-def match_lines(holes: Sequence[LineHole], completer: Completer, on_hole: Callable[[], None]) -> Matches:
-    """Completes every hole in every way; right is what equals the line's rest but for blanks at its end."""
-    ways: dict[str, Complete] = {
-        "spm": lambda hole: completer.fill(hole, Order.SPM),
-        "psm": lambda hole: completer.fill(hole, Order.PSM),
-        "prefix_only": completer.go_on,
-        "copier": lambda hole: copy_from_prefix(hole.prefix),
+def share_solved(
+    problems: Sequence[Problem], folder: Path, *, one_line: bool, n_workers: int, on_done: Callable[[int], None]
+) -> float:
+    """The share of problems whose tests pass with the hole filled in SPM."""
+    passed: list[bool] = []
+    for chunk in in_processes(partial(_solve_chunk, folder, one_line), chunks(problems), n_workers):
+        passed += chunk
+        on_done(len(chunk))
+    return sum(passed) / len(passed)
+
+
+def _answer_chunk(folder: Path, limits: Limits, ways: Sequence[str], holes: Sequence[LineHole]) -> Answers:
+    torch.set_num_threads(1)
+    completer = Completer.from_folder(folder, limits)
+    complete: dict[str, Callable[[LineHole], Answer]] = {
+        "spm": lambda hole: completer.fill(hole.prefix, hole.suffix, Order.SPM),
+        "model_alone": lambda hole: completer.fill(hole.prefix, hole.suffix, Order.SPM, with_recall=False),
+        "psm": lambda hole: completer.fill(hole.prefix, hole.suffix, Order.PSM),
+        "prefix_only": lambda hole: completer.go_on(hole.prefix),
+        "copier": lambda hole: Answer(copy_from_prefix(hole.prefix)),
     }
-    right: dict[str, list[bool]] = {name: [] for name in ways}
-    for hole in holes:
-        for name, complete in ways.items():
-            right[name].append(complete(hole).rstrip() == hole.middle.rstrip())
-        on_hole()
-    return Matches(tuple(hole.kind for hole in holes), {name: np.array(row) for name, row in right.items()})
+    answers: Answers = {way: [] for way in ways}
+    for hole in holes:  # hole by hole, for the first two share a prompt
+        for way in ways:
+            answers[way].append(complete[way](hole))
+    return answers
+
+
+def _solve_chunk(folder: Path, one_line: bool, problems: Sequence[Problem]) -> list[bool]:
+    torch.set_num_threads(1)
+    completer, sandbox = Completer.from_folder(folder, _PROBLEM_LINE if one_line else _PROBLEM_SPAN), Sandbox.without_network()
+    solved = []
+    for problem in problems:
+        # The suffix of a line begins with the newline that ends it, as it is served and trained.
+        suffixed = replace(problem, suffix="\n" + problem.suffix) if one_line else problem
+        middle = completer.fill(suffixed.prompt, suffixed.suffix, Order.SPM).text
+        solved.append(sandbox.passes(suffixed.program(middle)))
+    return solved
 
 
 def _interval(means: NDArray[np.float64]) -> list[float]:

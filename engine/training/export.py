@@ -10,6 +10,7 @@ import torch
 
 from engine.config import GPTBigCodeConfig
 from engine.training.card import model_card
+from engine.training.judgement import RELIABILITY
 from engine.training.log import CURVE, cost
 from engine.training.train import STATE
 from engine.weights import save_weights
@@ -32,6 +33,8 @@ def export_card(run: Path, config: GPTBigCodeConfig, manifest: Path, figures: Pa
     """Writes the model card beside the weights, with the manifest and the curve that it refers to."""
     shutil.copyfile(manifest, folder / "manifest.json")
     shutil.copyfile(run / CURVE, folder / CURVE)
+    if (figures.parent / RELIABILITY).exists():
+        shutil.copyfile(figures.parent / RELIABILITY, folder / RELIABILITY)
     measured = json.loads(figures.read_text("utf-8")) if figures.exists() else None
     card = model_card(config, json.loads(manifest.read_text("utf-8")), cost(run), measured)
     (folder / "README.md").write_text(card, "utf-8")

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -38,7 +38,7 @@ class LineHole:
     kind: str
 
 
-def held_out_holes(texts: Texts, n_holes: int, seed: int) -> list[LineHole]:
+def held_out_holes(texts: Texts | Sequence[str], n_holes: int, seed: int) -> list[LineHole]:
     """Draws holes, as many of each place, from documents at random; the same for the same seed.
 
     Only code is cut, never a comment or a string that stands alone.

@@ -11,23 +11,26 @@ from engine.api import Chunk, Counters, Finish, Order, Request, Stop
 from engine.cache_pool import CachePool
 from engine.decoder import Decoder
 from engine.jobs import Job
+from engine.recall import EDGES, RecallWeights
 from engine.speculate import PromptLookup
 from engine.tokenizer import Tokenizer
 from tests.engine.conftest import load
 
 PREFIX = "def total(items):\n    result = 0\n    for item in items:\n        result += "
 SUFFIX = "\n    return result\n\n\nprint(total([1, 2, 3]))\n"
+STRONG = RecallWeights(tuple(float(edge) / 2 for edge in EDGES), -0.2, 0.1, -0.1, 0.1, 0.0, -5.0, 0.5)
 
 
 class Harness:
     """A decoder whose model counts the rows that pass through its first layer."""
 
-    def __init__(self, folder, budget_bytes: int = 1 << 30) -> None:
+    def __init__(self, folder, budget_bytes: int = 1 << 30, recall: RecallWeights | None = None) -> None:
         self.model = load(folder)
         self.n_rows = 0
         self.model.transformer.h[0].register_forward_pre_hook(self._count)
         self.tokenizer = Tokenizer.from_pretrained(folder)
-        self.decoder = Decoder(self.model, self.tokenizer, CachePool(self.model.transformer.new_cache, budget_bytes))
+        pool = CachePool(self.model.transformer.new_cache, budget_bytes)
+        self.decoder = Decoder(self.model, self.tokenizer, pool, recall=recall)
 
     def _count(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         self.n_rows += inputs[0].shape[1]
@@ -41,9 +44,9 @@ class Harness:
         return list(self.decoder.complete(job))
 
 
-@pytest.fixture
-def harness(checkpoint) -> Harness:
-    return Harness(checkpoint)
+@pytest.fixture(params=[None, STRONG], ids=["alone", "recall"])
+def harness(checkpoint, request) -> Harness:
+    return Harness(checkpoint, recall=request.param)
 
 
 def test_every_row_the_model_saw_is_counted_once(harness) -> None:

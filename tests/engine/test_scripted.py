@@ -50,6 +50,13 @@ async def test_each_alternative_bears_its_number() -> None:
     assert [(chunk.choice, chunk.text) for chunk in chunks[:-1]] == [(0, "a"), (0, " b"), (1, "a"), (1, " b")]
 
 
+async def test_alternatives_take_the_other_texts_of_their_rule() -> None:
+    engine = ScriptedEngine([Rule(prefix_ends="", text="a", others=("b",))])
+    chunks = await collect(engine, ask(n=3))
+    assert [chunk.text for chunk in chunks[:-1]] == ["a", "b", "b"]
+    assert chunks[0].logprobs > chunks[1].logprobs
+
+
 async def test_a_closed_stream_is_told_as_cancelled() -> None:
     engine = ScriptedEngine([Rule(prefix_ends="", text="a b c")])
     async with aclosing(engine.complete(REQUEST)) as stream:
@@ -75,10 +82,8 @@ async def test_an_error_comes_after_the_text_and_is_told() -> None:
         ("{}", "must be a JSON list of rules, got dict"),
         ("[1]", "rule 0: must be an object"),
         (json.dumps([{"prefix_ends": ""}, {"text": "x"}]), "rule 1: must be an object"),
-        (
-            json.dumps([{"prefix_ends": "", "txt": "x"}]),
-            "unknown field 'txt', allowed are prefix_ends, text, token_ms, logprob, error",
-        ),
+        (json.dumps([{"prefix_ends": "", "txt": "x"}]), "unknown field 'txt', allowed are prefix_ends, text, error,"),
+        (json.dumps([{"prefix_ends": "", "others": ["x", 1]}]), "others must be a list of texts, got ['x', 1]"),
         (json.dumps([{"prefix_ends": "", "token_ms": "1"}]), "token_ms must be int or float, got '1'"),
         (json.dumps([{"prefix_ends": "", "error": "KeyError"}]), "error must be one of EngineError"),
     ],

@@ -41,5 +41,5 @@ async def _run(places: list[Place], serve_args: list[str], console: Console) -> 
             await session.wait_until_ready(on_status)
         session.open(places[0])
         for place in places:
-            suggestion = await session.suggest(place)
-            console.print(draw(place, suggestion, await session.status()))
+            suggestions = await session.suggest(place)
+            console.print(draw(place, suggestions[0] if suggestions else None, await session.status()))
