@@ -23,9 +23,12 @@ from engine.api import (
 )
 from lsp_server.confidence import Thresholds
 from lsp_server.decode import Decode, Task
+from lsp_server.documents import Document
+from lsp_server.prompt import cut
 from lsp_server.settings import Settings
 
 _LOAD_POLL_S = 0.1
+_LOAD_PATIENCE_S = 300.0  # of a prefetch, for an engine that is still loading
 
 
 class Backend:
@@ -84,9 +87,12 @@ class Backend:
         )
         return Decode(task, self._engine.complete(request))
 
-    async def prefetch_prefix(self, uri: str, prefix: str) -> None:
-        """Has a prefix cached in PSM order, where it serves every cursor inside it."""
-        await self._engine.prefetch(Request(document=uri, prefix=prefix, suffix="", order=Order.PSM))
+    async def prefetch_first_window(self, document: Document) -> None:
+        """Has the first window cached in PSM order, where it serves every cursor inside it."""
+        async with asyncio.timeout(_LOAD_PATIENCE_S):
+            max_chars = await self.max_chars()
+        prefix = cut(document.text, min(document.text.n_chars, max_chars * 3 // 4), max_chars).prefix
+        await self._engine.prefetch(Request(document=document.uri, prefix=prefix, suffix="", order=Order.PSM))
 
     async def forget(self, uri: str) -> None:
         await self._engine.forget(uri)

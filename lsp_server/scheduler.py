@@ -31,7 +31,6 @@ _log = logging.getLogger(__name__)
 _GRACE_S = 0.05  # past the engine's own deadline, so that its answer, with its counts, comes first
 _REST_S = 0.15  # without a key, after which it pays to go on behind a suggestion
 _BEHIND_S = 10.0  # for that
-_LOAD_PATIENCE_S = 300.0  # of a prefetch, for an engine that is still loading
 
 
 class Scheduler:
@@ -86,7 +85,7 @@ class Scheduler:
         """
         self.closed(document.uri)
         if settings.prefetch and settings.enabled and document.text.n_chars:
-            self._spawn(self._prefetch_first_window(document))
+            self._spawn(self._backend.prefetch_first_window(document))
 
     def edited(self, document: Document, edit: Edit | None = None) -> None:
         """Ends the document's turn, for no answer outlives its version, and its decode if the edit disagrees with it."""
@@ -281,12 +280,6 @@ class Scheduler:
         live = self._live.get(uri)
         if live and live.what.ahead_of:
             self._stop_decode(uri)
-
-    async def _prefetch_first_window(self, document: Document) -> None:
-        async with asyncio.timeout(_LOAD_PATIENCE_S):
-            max_chars = await self._backend.max_chars()
-        prefix = cut(document.text, min(document.text.n_chars, max_chars * 3 // 4), max_chars).prefix
-        await self._backend.prefetch_prefix(document.uri, prefix)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that nobody waits for; its failure is a log line."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +16,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
-from lsp_server import conversion, extensions, protocol
+from lsp_server import conversion, extensions, protocol, sync
 from lsp_server.backend import end_process_of, open_from
 from lsp_server.clients import TriggerKinds
 from lsp_server.documents import Change, DocumentStore
@@ -30,6 +32,7 @@ from lsp_server.tracing import Tracer, request_id
 _log = logging.getLogger(__name__)
 
 _SECTION = "midfill"
+_SAVE_EVERY_S = 60.0
 _NOTEBOOKS = types.NotebookDocumentSyncOptions([types.NotebookDocumentFilterWithNotebook(notebook="*")])
 
 
@@ -63,6 +66,8 @@ class MidfillServer(LanguageServer):
     async def _serve(self) -> int:
         self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.protocol.on_exit = self.stop
+        with contextlib.suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.stop, 1)
         self.protocol.set_writer(Writer(sys.stdout.buffer, lambda: self.stop(1), self.recorder.sent if self.recorder else None))
         reading = asyncio.create_task(self._read(sys.stdin.fileno()))
         await asyncio.wait((reading, self._exit_code), return_when=asyncio.FIRST_COMPLETED)
@@ -71,6 +76,12 @@ class MidfillServer(LanguageServer):
         reading.cancel()
         await self.aclose()
         return await self._exit_code
+
+    async def keep_counts(self) -> None:
+        """Saves what was counted now and then: not every server ends in peace."""
+        while True:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            self.stats.save()
 
     async def aclose(self) -> None:
         """Ends all that runs, and keeps what was counted."""
@@ -183,7 +194,7 @@ async def _initialized(ls: MidfillServer, params: types.InitializedParams) -> No
     window = ls.client_capabilities.window
     if window and window.work_done_progress:
         ls.loading = conversion.Loading(ls.work_done_progress)
-    ls.watching.append(asyncio.ensure_future(ls.watch.run()))
+    ls.watching += (asyncio.ensure_future(ls.watch.run()), asyncio.ensure_future(ls.keep_counts()))
     await _pull_configuration(ls)
 
 
@@ -208,65 +219,6 @@ async def _pull_configuration(ls: MidfillServer) -> bool:
     return True
 
 
-def _open(ls: MidfillServer, params: types.DidOpenTextDocumentParams) -> None:
-    _open_one(ls, params.text_document)
-
-
-def _open_one(ls: MidfillServer, opened: types.TextDocumentItem) -> None:
-    document = ls.documents.open(opened.uri, language=str(opened.language_id), version=opened.version, text=opened.text)
-    ls.scheduler.opened(document, ls.settings)
-
-
-def _change(ls: MidfillServer, params: types.DidChangeTextDocumentParams) -> None:
-    _change_one(ls, params.text_document, params.content_changes)
-
-
-def _change_one(
-    ls: MidfillServer,
-    changed: types.VersionedTextDocumentIdentifier,
-    content_changes: Sequence[types.TextDocumentContentChangeEvent],
-) -> None:
-    changes, old = conversion.changes_from(content_changes), ls.documents.get(changed.uri)
-    edit = ls.documents.edit_in(changed.uri, changes)
-    document = ls.documents.change(changed.uri, version=changed.version, changes=changes)
-    if document and document.private and old and not old.private:
-        ls.scheduler.closed(document.uri)
-    elif document:
-        ls.scheduler.edited(document, edit)
-
-
-def _close(ls: MidfillServer, params: types.DidCloseTextDocumentParams) -> None:
-    _close_one(ls, params.text_document)
-
-
-def _close_one(ls: MidfillServer, closed: types.TextDocumentIdentifier) -> None:
-    ls.documents.close(closed.uri)
-    ls.scheduler.closed(closed.uri)
-
-
-def _open_notebook(ls: MidfillServer, params: types.DidOpenNotebookDocumentParams) -> None:
-    for cell in params.cell_text_documents:
-        _open_one(ls, cell)
-
-
-def _change_notebook(ls: MidfillServer, params: types.DidChangeNotebookDocumentParams) -> None:
-    cells = params.change.cells
-    if cells is None:
-        return
-    if cells.structure:
-        for opened in cells.structure.did_open or ():
-            _open_one(ls, opened)
-        for closed in cells.structure.did_close or ():
-            _close_one(ls, closed)
-    for each in cells.text_content or ():
-        _change_one(ls, each.document, each.changes)
-
-
-def _close_notebook(ls: MidfillServer, params: types.DidCloseNotebookDocumentParams) -> None:
-    for cell in params.cell_text_documents:
-        _close_one(ls, cell)
-
-
 async def _inline_completion(ls: MidfillServer, params: types.InlineCompletionParams) -> types.InlineCompletionList:
     uri, selected, invoked = params.text_document.uri, conversion.selected_from(params), conversion.is_invoked(params)
     document = ls.documents.get(uri)
@@ -287,12 +239,12 @@ _FEATURES: tuple[tuple[str, Callable[..., Any], Any], ...] = (
     (types.INITIALIZE, _initialize, None),
     (types.INITIALIZED, _initialized, None),
     (types.WORKSPACE_DID_CHANGE_CONFIGURATION, _change_configuration, None),
-    (types.TEXT_DOCUMENT_DID_OPEN, _open, None),
-    (types.TEXT_DOCUMENT_DID_CHANGE, _change, None),
-    (types.TEXT_DOCUMENT_DID_CLOSE, _close, None),
-    (types.NOTEBOOK_DOCUMENT_DID_OPEN, _open_notebook, None),
-    (types.NOTEBOOK_DOCUMENT_DID_CHANGE, _change_notebook, None),
-    (types.NOTEBOOK_DOCUMENT_DID_CLOSE, _close_notebook, None),
+    (types.TEXT_DOCUMENT_DID_OPEN, sync.open_document, None),
+    (types.TEXT_DOCUMENT_DID_CHANGE, sync.change_document, None),
+    (types.TEXT_DOCUMENT_DID_CLOSE, sync.close_document, None),
+    (types.NOTEBOOK_DOCUMENT_DID_OPEN, sync.open_notebook, None),
+    (types.NOTEBOOK_DOCUMENT_DID_CHANGE, sync.change_notebook, None),
+    (types.NOTEBOOK_DOCUMENT_DID_CLOSE, sync.close_notebook, None),
     (types.TEXT_DOCUMENT_COMPLETION, _completion, types.CompletionOptions()),
     # Without options pygls does not advertise the capability.
     (types.TEXT_DOCUMENT_INLINE_COMPLETION, _inline_completion, types.InlineCompletionOptions()),

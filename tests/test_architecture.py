@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LSP = {"pygls", "lsprotocol"}
-MAY_SPEAK_LSP = {f"lsp_server/{module}.py" for module in ("server", "protocol", "conversion", "__main__")}
+MAY_SPEAK_LSP = {f"lsp_server/{module}.py" for module in ("server", "protocol", "conversion", "sync", "__main__")}
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors", "numpy"}
 # All that a language server's process holds of the engine: the door, and the way to the resident process.
 LIGHT = {

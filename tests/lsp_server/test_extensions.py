@@ -90,6 +90,16 @@ def test_what_was_counted_is_printed_after_the_server_has_ended(serve, tmp_path,
     assert (rows["offered"], rows["accepted"], rows["share_accepted"]) == ("1", "1", "100.0%")
 
 
+def test_a_server_that_is_told_to_end_by_a_signal_keeps_its_numbers(serve, tmp_path, private_env, script) -> None:
+    env = {**private_env, "XDG_STATE_HOME": str(tmp_path)}
+    wire = serve("--engine", "scripted", "--script", script, env=env)
+    wire.start()
+    wire.suggest_at(f"return {CURSOR}\n")
+    wire.process.terminate()
+    assert wire.wait() == 1
+    assert "offered                  1" in run("stats", env=env)
+
+
 def test_a_recorded_session_is_run_again_with_the_same_answers(serve, tmp_path, private_env, script) -> None:
     for with_text in ([], ["--record-text"]):
         record = tmp_path / f"session-{len(with_text)}.jsonl"
