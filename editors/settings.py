@@ -131,7 +131,7 @@ def _defcustom(name: str, setting: dict[str, Any]) -> str:
     about = _about(setting).replace("\\", "\\\\").replace('"', '\\"').replace("`", "").replace("'", "")
     # checkdoc wants a first line that is a sentence, and two spaces between sentences.
     first, *more = re.split(r"(?<=\.) (?=[A-Z])", about)
-    if len(first) > LINE_WIDTH:
+    if len(first) > LINE_WIDTH and "; " in first:
         first, _, note = first.partition("; ")
         first, more = f"{first}.", [note[0].upper() + note[1:], *more]
     lines = [*textwrap.wrap(first, LINE_WIDTH), *textwrap.wrap("\0".join([*more, "Nil leaves it to the server."]), LINE_WIDTH)]
