@@ -17,6 +17,7 @@ from lsp_server.schema import schema
 
 EDITORS = Path(__file__).parent
 VIMDOC_PLACE = ("Each setting of the server:", "=" * 78)
+LINE_WIDTH = 76  # of Emacs' documentation
 LUA_TYPES = {"boolean": "boolean", "integer": "integer", "number": "number", "string": "string", "array": "string[]"}
 ELISP_TYPES = {
     "boolean": "boolean",
@@ -130,7 +131,10 @@ def _defcustom(name: str, setting: dict[str, Any]) -> str:
     about = _about(setting).replace("\\", "\\\\").replace('"', '\\"').replace("`", "").replace("'", "")
     # checkdoc wants a first line that is a sentence, and two spaces between sentences.
     first, *more = re.split(r"(?<=\.) (?=[A-Z])", about)
-    lines = [*textwrap.wrap(first, 76), *textwrap.wrap("\0".join([*more, "Nil leaves it to the server."]), 76)]
+    if len(first) > LINE_WIDTH and "; " in first:
+        first, _, note = first.partition("; ")
+        first, more = f"{first}.", [note[0].upper() + note[1:], *more]
+    lines = [*textwrap.wrap(first, LINE_WIDTH), *textwrap.wrap("\0".join([*more, "Nil leaves it to the server."]), LINE_WIDTH)]
     text = "\n".join(lines).replace("\0", "  ")
     return (
         f'(defcustom midfill-{_dashed(name)} nil\n  "{text}"\n'

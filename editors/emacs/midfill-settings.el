@@ -44,9 +44,9 @@ From 1 to 80 lines.  Default: 20.  Nil leaves it to the server."
                  integer))
 
 (defcustom midfill-show-after-ms nil
-  "Rest without a key after which a new suggestion is shown; it is computed at
-once.
-From 0 to 10000 ms.  Default: 0.  Nil leaves it to the server."
+  "Rest without a key after which a new suggestion is shown.
+It is computed at once.  From 0 to 10000 ms.  Default: 0.  Nil leaves it to the
+server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
@@ -87,23 +87,23 @@ From -100 to 0.  Default: none.  Nil leaves it to the server."
                  number))
 
 (defcustom midfill-gate-mean-logprob nil
-  "Log-probability that the mean may not be below; none: as fitted for the
-model.
-From -100 to 0.  Default: none.  Nil leaves it to the server."
+  "Log-probability that the mean may not be below.
+None: as fitted for the model.  From -100 to 0.  Default: none.  Nil leaves it
+to the server."
   :type '(choice (const :tag "Not set here" nil)
                  number))
 
 (defcustom midfill-debounce-ms nil
-  "Wait for the typing to rest before the model is asked; none: by your rhythm,
-where the editor does not wait itself.
-From 0 to 5000 ms.  Default: none.  Nil leaves it to the server."
+  "Wait for the typing to rest before the model is asked.
+None: by your rhythm, where the editor does not wait itself.  From 0 to 5000
+ms.  Default: none.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
 (defcustom midfill-completion-fallback nil
-  "Whether suggestions come in the completion menu; auto: where the editor has
-no ghost text.
-One of auto, off, on.  Default: auto.  Nil leaves it to the server."
+  "Whether suggestions come in the completion menu.
+Auto: where the editor has no ghost text.  One of auto, off, on.  Default:
+auto.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  (choice (const "auto") (const "off") (const "on"))))
 
@@ -187,9 +187,9 @@ From 1 to 1048576 MB.  Default: none.  Nil leaves it to the server."
                  integer))
 
 (defcustom midfill-background-tokens-per-min nil
-  "Limit on what is computed while nobody waits, for a batterys sake; none: as
-much as is useful.
-From 0 to 1073741824 tokens.  Default: none.  Nil leaves it to the server."
+  "Limit on what is computed while nobody waits, for a batterys sake.
+None: as much as is useful.  From 0 to 1073741824 tokens.  Default: none.  Nil
+leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 

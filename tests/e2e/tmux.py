@@ -50,7 +50,7 @@ class Tmux:
     def svg(self, title: str) -> str:
         """Draws the screen as it is, colours included."""
         console = Console(record=True, width=self._size[0], file=io.StringIO(), force_terminal=True, color_system="truecolor")
-        console.print(Text.from_ansi(self._run("capture-pane", "-p", "-e")), soft_wrap=True)
+        console.print(Text.from_ansi(self._run("capture-pane", "-p", "-e", "-N")), soft_wrap=True)
         return console.export_svg(title=title)
 
     @property
