@@ -56,7 +56,7 @@ vscode:
 	cd editors/vscode && npm ci --ignore-scripts && npm run package
 
 # Real VS Code, behind a browser: on Debian, as root, for Chromium comes from its packages.
-e2e-vscode: .venv/e2e-vscode
+e2e-vscode: .venv/e2e
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
 	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
 # Real editors, installed into build/e2e (Emacs onto the host: root on Debian 12). UPDATE_SCREENSHOTS=1 rewrites docs/.
@@ -92,8 +92,4 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt "$$(grep ^torch== constraints.txt)"
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
-	touch $@
-
-.venv/e2e-vscode: .venv/installed
-	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e-vscode]'
 	touch $@

@@ -48,6 +48,7 @@ export class Server implements vscode.Disposable {
 
   private queue: Promise<void> = Promise.resolve();
   private current: LanguageClient | undefined;
+  private isWaiting = false;
   private failures: number[] = [];
   private pause: NodeJS.Timeout | undefined;
   private isDisposed = false;
@@ -92,9 +93,15 @@ export class Server implements vscode.Disposable {
     this.changed.dispose();
   }
 
+  /** One restart that has not begun serves all who ask for one. */
   private enqueue(): Promise<void> {
     clearTimeout(this.pause);
+    if (this.isWaiting) {
+      return this.queue;
+    }
+    this.isWaiting = true;
     this.queue = this.queue.then(async () => {
+      this.isWaiting = false;
       await this.stopCurrent();
       if (!this.isDisposed) {
         await this.start();

@@ -115,7 +115,6 @@ CASES = (
         (
             "area = ",
             "[width * height]",
-            "<Alt+\\>",
             "<Alt+]>",
             "[height * width]",
             "<Alt+[>",
