@@ -105,7 +105,7 @@ def _serve(options: dict[str, Any]) -> int:
     from lsp_server.recording import Recorder
 
     with _private(options["record"]) as file:
-        server.recorder = Recorder(file, with_text=options["record_text"])
+        server.recorder = Recorder(file, with_text=options["record_text"], is_private=server.documents.is_private)
         return server.serve()
 
 

@@ -117,6 +117,11 @@ class DocumentStore:
             start, removed, inserted = start + n_same, removed[n_same:], inserted[n_same:]
         return Edit(start, removed, inserted)
 
+    def is_private(self, uri: str, language: str, text: str) -> bool:
+        """Tells whether what a message says of a document may not be kept."""
+        known = self._documents.get(uri)
+        return bool(known and known.private) or self._is_private(uri, language, text)
+
     def rejudge(self) -> list[str]:
         """Drops the text of the documents that have become private, and names them."""
         refused = [uri for uri, each in self._documents.items() if not each.private and self._is_private_now(each)]

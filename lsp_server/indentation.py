@@ -12,6 +12,7 @@ from lsp_server.place import Place, indent_of
 
 OPENS_BLOCK = re.compile(r"[{(\[]\s*$|=>\s*$")
 _OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
+_CONTINUES = re.compile(r"[(\[]\s*\Z|\w\(\{\s*\Z|=\s*\{\s*\Z|\breturn\b[^;]*\{\s*\Z")  # a continuation has its own depth
 _LABEL = re.compile(r"(?:case\b|default\s*:|\w+:\s*$)")
 _CLOSERS = ("}", ")", "]", "</", "```")
 _CLAUSE = re.compile(r"\s*(?:elif|else|except|finally)\b.*:")
@@ -134,7 +135,7 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         if deeper <= base and base and (place.is_blank or deeper < base) and not (deeper == base and _LABEL.match(following)):
             shift = base  # written as if at the margin
             step = deeper or unit
-        elif place.unit and deeper > base and not opening.rstrip().endswith(("(", "[")):  # a continuation has its own depth
+        elif place.unit and deeper > base and not _CONTINUES.search(opening):
             step = deeper - base
         if deeper <= base and not shift and is_indented(place.language) and place.unit:
             shift = unit
@@ -175,12 +176,18 @@ def _in_unit_kind(lines: list[str], place: Place) -> list[str]:
     if place.unit == "\t":
         width = min((len(indent) for line in lines if (indent := indent_of(line)).startswith("  ")), default=4)
         width = width if width in (2, 3, 4, 8) else 4
-        return [
-            re.sub(r"^[ \t]+", lambda match: "\t" * -(-len(match.group().expandtabs(width)) // width), line) for line in lines
-        ]
+        return [_in_tabs(line, width) for line in lines]
     if place.unit:
         return [re.sub(r"^[ \t]*\t[ \t]*", lambda match: match.group().replace("\t", place.unit), line) for line in lines]
     return lines
+
+
+def _in_tabs(line: str, width: int) -> str:
+    bare = line.lstrip(" \t")
+    n_tabs, more = divmod(len(line[: len(line) - len(bare)].expandtabs(width)), width)
+    if bare.startswith("*"):  # of a comment, which stands a blank deeper
+        return "\t" * n_tabs + " " * more + bare
+    return "\t" * (n_tabs + (more > 0)) + bare
 
 
 def unit_of(place: Place) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, is_prose, line_comment, scan
 
@@ -15,6 +17,25 @@ _TOP_LEVEL = re.compile(
     re.MULTILINE,
 )
 _BY_TABS = {"go", "makefile"}
+# What some editors call a language otherwise than LSP does.
+_ALIASES = {
+    **{"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "ts": "typescript", "golang": "go"},
+    **{
+        "jsx": "javascriptreact",
+        "javascript.jsx": "javascriptreact",
+        "tsx": "typescriptreact",
+        "typescript.tsx": "typescriptreact",
+    },
+    **{"rs": "rust", "c++": "cpp", "cc": "cpp", "cuda": "cpp", "objective-c": "c", "objective-cpp": "cpp", "md": "markdown"},
+    **{
+        "sh": "shellscript",
+        "bash": "shellscript",
+        "zsh": "shellscript",
+        "fish": "shellscript",
+        "yml": "yaml",
+        "text": "plaintext",
+    },
+}
 _STATEMENT = re.compile(r"\n(?=[^\s)\]}])")
 MAX_BEFORE, MAX_AFTER = 12_000, 6_000  # characters: what stands farther off decides nothing here
 
@@ -48,6 +69,7 @@ class Place:
     @staticmethod
     def at(language: str, prefix: str, suffix: str) -> Place:
         """Reads a place; line ends of any kind become LF, which is what a suggestion has."""
+        language = _ALIASES.get(language.casefold(), language)
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
         prefix, suffix = _from_code(prefix), _up_to_code(suffix)
         before = scan(prefix, language)
@@ -70,6 +92,17 @@ class Place:
     def is_blank(self) -> bool:
         """Tells whether nothing but indentation stands before the cursor on its line."""
         return not self.head.strip()
+
+    @staticmethod
+    def of(case: Mapping[str, Any]) -> Place:
+        """Reads the place of a case in JSON.
+
+        Raises: ValueError where it is none.
+        """
+        texts = [case.get(name) if isinstance(case, Mapping) else None for name in ("language", "prefix", "suffix")]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a case must be an object with the texts `language`, `prefix` and `suffix`")
+        return Place.at(*(str(text) for text in texts))
 
     @property
     def is_prose(self) -> bool:

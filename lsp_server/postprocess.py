@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lsp_server import indentation, repeats, scope
 from lsp_server.closers import Draft, insert_only, shrink, type_over
@@ -24,7 +25,8 @@ Filter = Callable[[Draft, Place], Draft]
 
 # Either spelling (SantaCoder hyphenates), whole or cut off at the end of the text.
 _SPECIAL_TOKEN = re.compile(
-    r"<\|(?:endoftext|end_of_text|begin_of_text|file_separator|im_start|im_end|eot_id|cursor|end|user|assistant|system)\|>|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|\s?<(?:EOT|PRE|SUF|MID)>"
+    r"<\|(?:endoftext|end_of_text|begin_of_text|file_separator|im_start|im_end|eot_id|cursor|end|user|assistant|system)\|>"
+    r"|<\|?fim[-_](?:prefix|middle|suffix|pad)\|?>|\s?<(?:EOT|PRE|SUF|MID)>"
     r"|<(?:reponame|filename|file_sep|repo_name|gh_stars|jupyter_\w+|issue_\w+|commit_\w+|empty_output)>|</?s>\s*$"
     r"|<(?:\|?fim(?:[-_][a-z]*)?\|?|\|[a-z_|]*|fi|fil\w{1,5}|rep\w{1,5}|gh_\w*|jup\w*_?\w*|commit_\w*)$"
 )
@@ -127,7 +129,8 @@ def drop_typed_start(draft: Draft, place: Place) -> Draft:
         return replace(draft, text=text[len(bare) :].lstrip(" ") if head != bare else text[len(bare) :])
     if len(bare) > 2 and re.search(r"\w", bare) and text.startswith(bare) and text != bare:
         cut = len(head) if text.startswith(head) else len(bare)
-        if not (bare[-1].isalnum() and text[len(bare)].isalnum() and head == bare) or " " in bare:
+        in_word = bare[-1].isalnum() and text[len(bare)].isalnum()
+        if not in_word or (text.startswith(head) and (head != bare or " " in bare)):
             return replace(draft, text=text[cut:])
     word = re.search(r"[^\W\d]\w+\Z", place.head)
     if word and draft.text.startswith(word[0]) and re.match(r"\w", draft.text[len(word[0]) :]) and not place.inside:
@@ -244,14 +247,24 @@ def _limited(draft: Draft, limits: Limits) -> Draft:
 
 def main() -> None:
     """Reads cases and writes what is shown for each, one a line in JSON."""
-    for line in sys.stdin:
-        if not line.strip():
-            continue
-        case = json.loads(line)
-        place = Place.at(case["language"], case["prefix"], case["suffix"])
-        shown = postprocess(case["raw"], place, Mode(case.get("mode", "line")))
-        answer = shown and {"text": shown.text, "replace": shown.replace, "replace_before": shown.replace_before}
-        sys.stdout.write(json.dumps(answer) + "\n")
+    for number, line in enumerate(sys.stdin, 1):
+        if line.strip():
+            try:
+                answer = _answer(json.loads(line))
+            except ValueError as error:
+                sys.stderr.write(f"line {number}: {error}\n")
+                answer = None
+            sys.stdout.write(json.dumps(answer) + "\n")
+
+
+def _answer(case: Any) -> dict[str, Any] | None:
+    place = Place.of(case)
+    if not isinstance(case.get("raw"), str):
+        raise ValueError("a case must hold the text `raw`")
+    shown = postprocess(case["raw"], place, Mode(case.get("mode", "line")))
+    if shown is None:
+        return None
+    return {"text": shown.text, "replace": shown.replace, "replace_before": shown.replace_before}
 
 
 if __name__ == "__main__":

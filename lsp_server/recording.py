@@ -12,7 +12,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
@@ -46,9 +46,13 @@ class Message:
 class Recorder:
     """Writes what passes by, in the order in which it does."""
 
-    def __init__(self, file: TextIO, *, with_text: bool) -> None:
+    def __init__(
+        self, file: TextIO, *, with_text: bool, is_private: Callable[[str, str, str], bool] = lambda *about: False
+    ) -> None:
+        """`is_private` judges by URI, language and text: none of such a document is written, whatever was asked."""
         self._file = file
         self._with_text = with_text
+        self._is_private = is_private
         self._salt = secrets.token_bytes(16)  # kept nowhere: a guessed file name can't be confirmed
         self._start_s = time.monotonic()
 
@@ -66,10 +70,19 @@ class Recorder:
             return
         if not isinstance(message, dict):
             return
-        body_kept = message if self._with_text else anonymous(message, self._salt)
+        with_text = self._with_text and not any(self._is_private(*each) for each in _documents_in(message))
+        body_kept = message if with_text else anonymous(message, self._salt)
         entry = {"at_s": round(time.monotonic() - self._start_s, 4), "is_sent": is_sent, "body": body_kept}
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
+
+
+def _documents_in(value: Any) -> Iterator[tuple[str, str, str]]:
+    """Gives URI, language and text of each document in a message, the last two where it has them."""
+    if isinstance(value, dict) and isinstance(value.get("uri"), str):
+        yield value["uri"], str(value.get("languageId") or ""), str(value.get("text") or "")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _documents_in(each)
 
 
 def read(path: Path) -> Iterator[Message]:

@@ -60,7 +60,8 @@ def _by_indentation(text: str, place: Place) -> int | None:
     base = indent_of(first)
     header = not place.is_blank and opens_block(first, place.language)
     above = place.lines_above
-    among_others = place.is_blank and not (above and opens_block(above[-1], place.language))  # not the first of a body
+    opener = (above[-1] if above else "") if place.is_blank else place.head
+    among_others = (place.is_blank or not lines[0].strip()) and not opens_block(opener, place.language)  # not first in a body
     in_brackets = len(place.brackets) if is_indented(place.language) else 0
     strings = [span for span in scan(text, place.language).strings if "\n" in text[slice(*span)]]
     offset, begun, blank = len(lines[0]), bool(lines[0].strip()), False

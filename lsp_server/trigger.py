@@ -169,11 +169,15 @@ def _has_body(place: Place, indent: str) -> bool:
 
 def main() -> None:
     """Reads cases and writes the mode of each, one a line."""
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin, 1):
         if line.strip():
-            case = json.loads(line)
-            place = Place.at(case["language"], case["prefix"], case["suffix"])
-            sys.stdout.write(decide(place, invoked=bool(case.get("invoked"))).value + "\n")
+            try:
+                case = json.loads(line)
+                mode = decide(Place.of(case), invoked=bool(case.get("invoked")))
+            except ValueError as error:
+                sys.stderr.write(f"line {number}: {error}\n")
+                mode = Mode.NONE
+            sys.stdout.write(mode.value + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lsp_server.documents import DocumentStore
+from lsp_server.privacy import is_refused
 from lsp_server.recording import Recorder, anonymous, read, shape
 
 SALT = b"salt"
@@ -85,3 +87,19 @@ def test_a_file_that_is_no_recording_is_named(tmp_path, line) -> None:
     path.write_text(line, "utf-8")
     with pytest.raises(ValueError, match=r"other\.txt, line 1: not a recorded message"):
         list(read(path))
+
+
+@pytest.mark.parametrize(
+    ("document", "kept"),
+    [
+        ({"uri": "file:///p/a.py", "text": "key = 1"}, True),
+        ({"uri": "file:///p/.env", "text": "key = 1"}, False),
+        ({"uri": "untitled:1", "languageId": "dotenv", "text": "key = 1"}, False),
+    ],
+)
+def test_text_of_a_private_document_is_never_recorded(document, kept) -> None:
+    file = io.StringIO()
+    store = DocumentStore(is_refused)
+    recorder = Recorder(file, with_text=True, is_private=store.is_private)
+    recorder.received(json.dumps({"method": "textDocument/didOpen", "params": {"textDocument": document}}).encode())
+    assert ("key = 1" in file.getvalue()) is kept
