@@ -38,7 +38,8 @@ bench-door: .venv/installed
 	$(BIN)/python -m tests.bench.door $(ARGS)
 
 train fit eval: .venv/installed
-	$(BIN)/python -m engine.training $@ $(if $(HOLES),--holes $(HOLES)) $(ARGS)
+	$(BIN)/python -m engine.training $@ $(if $(filter eval,$@),$(if $(HOLES),--holes $(HOLES))) $(ARGS)
+
 bench-server: .venv/installed
 	$(BIN)/python -m tests.bench.server $(ARGS)
 
@@ -82,9 +83,6 @@ bench-e2e-nvim: .venv/e2e
 # Peers are optional: pip install ctranslate2 llama-cpp-python gguf. ARGS="--shape tiny_starcoder_py" runs one shape.
 bench-cpu: .venv/installed
 	$(BIN)/python -m tests.bench.cpu $(ARGS)
-
-train eval: .venv/installed
-	$(BIN)/python -m engine.training $@ $(ARGS)
 
 clean:
 	rm -rf .venv build dist

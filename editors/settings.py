@@ -1,6 +1,6 @@
 """Writes what the editors say about settings, from the server's own schema: names, types, defaults, descriptions.
 
-`python editors/settings.py` rewrites the files below; a test compares them with what it would write. VS Code's
+`python -m editors.settings` rewrites the files below; a test compares them with what it would write. VS Code's
 manifest has its own generator beside it.
 """
 

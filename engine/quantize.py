@@ -190,7 +190,8 @@ def _in_huge_pages(tensor: Tensor) -> Tensor:
     """A copy whose pages are as large as the system allows, if it fills any: a pass reads all of it, token by token."""
     if tensor.nbytes < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return tensor.clone()
-    memory = mmap.mmap(-1, -(-tensor.nbytes // HUGE_PAGE) * HUGE_PAGE)
+    size = -(-tensor.nbytes // HUGE_PAGE) * HUGE_PAGE
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared memory has small pages only
     with suppress(OSError):  # a kernel built without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     copy = torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel()).view(tensor.shape)

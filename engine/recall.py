@@ -33,6 +33,7 @@ MOST_PLACES = 48  # the longest agreements, and of equal ones the latest
 NEAR_BYTES = 64  # from the cursor: where distance changes nothing
 _BLANK, _NEWLINE = b" \n"
 _IN_WORD = np.array([chr(byte).isalnum() or chr(byte) == "_" for byte in range(128)] + [True] * 128)
+_WINDOW = EDGES[-1]  # bytes that are compared
 _WORD_BYTES = 24  # looked at to encode the rest of a word
 
 
@@ -104,15 +105,17 @@ class Nearby:
         self._one_line = one_line
         pieces = [tokenizer.token_bytes(token_id) for token_id in (*suffix, *prefix)]
         before, after = b"".join(pieces[len(suffix) :]), b"".join(pieces[: len(suffix)])
-        text = after + b"\0" + before  # a text never holds this byte, so that no agreement crosses it
-        self._prefix_start = len(after) + 1
+        # Text rarely holds this byte, so that no agreement crosses it; in front, it lets every place have a whole window.
+        text = bytes(_WINDOW) + after + b"\0" + before
+        self._prefix_start = _WINDOW + len(after) + 1
         self._n = self._cursor = len(text)
         room = self._n + n_new * tokenizer.n_longest + 1
         self._bytes = np.zeros(room, np.uint8)
         self._bytes[: self._n] = np.frombuffer(text, np.uint8)
+        self._windows = np.lib.stride_tricks.sliding_window_view(self._bytes, _WINDOW)  # a view: it sees what is appended
         self._starting = np.full(room, -1, np.int64)  # the token that begins at each byte; -1 inside one
         lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        starts = np.cumsum(lengths) - lengths
+        starts = _WINDOW + np.cumsum(lengths) - lengths
         starts[len(suffix) :] += 1
         self._starting[starts] = (*suffix, *prefix)
         self._rests: dict[bytes, int] = {}
@@ -128,17 +131,13 @@ class Nearby:
         """Where the last bytes stood before, and behind them those known to come next, in no order."""
         n, text = self._n + len(ahead), self._bytes
         text[self._n : n] = np.frombuffer(ahead, np.uint8)
-        if n - self._prefix_start < EDGES[0]:
+        n_most = min(_WINDOW, n - self._prefix_start)
+        if n_most < EDGES[0]:
             return self._at(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
-        ends = np.flatnonzero((text[1 : n - 1] == text[n - 1]) & (text[: n - 2] == text[n - 2])) + 2
-        agreed = np.full(len(ends), EDGES[0])
-        alive = np.arange(len(ends))
-        for n_agreed in range(EDGES[0] + 1, min(EDGES[-1], n - self._prefix_start) + 1):
-            alive = alive[ends[alive] >= n_agreed]
-            alive = alive[text[ends[alive] - n_agreed] == text[n - n_agreed]]
-            if not len(alive):
-                break
-            agreed[alive] = n_agreed
+        same = (text[_WINDOW + 1 : n - 1] == text[n - 1]) & (text[_WINDOW : n - 2] == text[n - 2])
+        ends = np.flatnonzero(same) + _WINDOW + 2
+        differs = self._windows[ends - _WINDOW] != text[n - _WINDOW : n]  # (places, _WINDOW)
+        agreed = np.where(differs.any(1), differs[:, ::-1].argmax(1), _WINDOW).clip(max=n_most)
         whole = np.flatnonzero(agreed >= min(len(ahead), EDGES[-1]))
         ends, agreed = ends[whole], agreed[whole]
         if len(ends) > MOST_PLACES:
@@ -159,7 +158,7 @@ class Nearby:
         is_word = _IN_WORD[following] & (_IN_WORD[last] and self._n == self._cursor)
         return Places(
             n_agreed=agreed[known],
-            n_away=np.where(in_suffix, starts, self._n - starts),
+            n_away=np.where(in_suffix, starts - _WINDOW, self._n - starts),
             in_suffix=in_suffix,
             token_ids=token_ids[known],
             is_blank=(following == _BLANK) & (last == _BLANK),

@@ -60,10 +60,25 @@ def line_comment(language: str) -> str:
 def scan(text: str, language: str, inside: str = "") -> Scan:
     """Reads a text that begins inside of `inside`; a string that its line leaves open ends with the line.
 
-    The trigger and the filters of one request ask for the same texts, and the text after the cursor stays while one types.
+    The trigger and the filters of one request ask for the same texts, the text after the cursor stays while one types, and
+    so do the lines above: a line at whose start nothing is open is read alone.
     """
+    line_start = text.rfind("\n") + 1
+    above = _scan_lines(text[:line_start], language, inside)
+    if above.inside:
+        return _scan(text, language, inside, 0)
+    line = _scan(text, language, "", line_start)
+    return Scan(above.tokens + line.tokens, line.inside, line.inside_since, above.strings + line.strings)
+
+
+@lru_cache(maxsize=8)
+def _scan_lines(text: str, language: str, inside: str) -> Scan:
+    return _scan(text, language, inside, 0)
+
+
+def _scan(text: str, language: str, inside: str, start: int) -> Scan:
     tokens, strings = [], []
-    start, opened_at = 0, -1
+    opened_at = -1
     if inside:
         end = _end_of(inside).search(text)
         if end is None:

@@ -13,8 +13,14 @@
 
 (defun midfill-eglot--contact (&rest _)
   "Return how eglot reaches the server."
-  (append (midfill--serve-command)
-          (list :initializationOptions (midfill--settings))))
+  (let ((settings (midfill--settings)))
+    (append (midfill--serve-command)
+            (list :initializationOptions
+                  ;; eglot knows no ghost text and does not say that we draw it:
+                  ;; the completion menu would have the same text once more.
+                  (append (and (listp settings) settings)
+                          (unless midfill-completion-fallback
+                            '(:completion_fallback "off")))))))
 
 ;; Last: a language's own server is found first.
 (add-to-list 'eglot-server-programs

@@ -111,7 +111,7 @@
       (jsonrpc-async-request
        connection :initialize
        (list :processId (emacs-pid)
-             :clientInfo (list :name "midfill.el" :version "0.1.0")
+             :clientInfo (list :name "Emacs midfill.el" :version "0.1.0")
              :rootUri nil
              :initializationOptions (midfill--settings)
              :capabilities

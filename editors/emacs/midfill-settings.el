@@ -37,6 +37,76 @@ From 1 to 10000 characters.  Default: 400.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
+(defcustom midfill-max-lines nil
+  "Longest suggestion; 1: never more than the cursors line.
+From 1 to 80 lines.  Default: 20.  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 integer))
+
+(defcustom midfill-show-after-ms nil
+  "Rest without a key after which a new suggestion is shown; it is computed at
+once.
+From 0 to 10000 ms.  Default: 0.  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 integer))
+
+(defcustom midfill-enabled-languages nil
+  "Language ids, of which alone something is suggested in; none: all.
+Default: [].  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 (repeat string)))
+
+(defcustom midfill-disabled-languages nil
+  "Language ids in which nothing is suggested.
+Default: [].  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 (repeat string)))
+
+(defcustom midfill-disabled-globs nil
+  "Files in which nothing is suggested, as in .gitignore.
+Default: [].  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 (repeat string)))
+
+(defcustom midfill-private-globs nil
+  "More files that are never read, as in .gitignore.
+Default: [].  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 (repeat string)))
+
+(defcustom midfill-gate nil
+  "Whether what the model is not sure of is kept back unless asked for.
+Default: true.  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 (choice (const :tag "On" t) (const :tag "Off" :json-false))))
+
+(defcustom midfill-gate-min-logprob nil
+  "Log-probability that no token may be below; none: as fitted for the model.
+From -100 to 0.  Default: none.  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 number))
+
+(defcustom midfill-gate-mean-logprob nil
+  "Log-probability that the mean may not be below; none: as fitted for the
+model.
+From -100 to 0.  Default: none.  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 number))
+
+(defcustom midfill-debounce-ms nil
+  "Wait for the typing to rest before the model is asked; none: by your rhythm,
+where the editor does not wait itself.
+From 0 to 5000 ms.  Default: none.  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 integer))
+
+(defcustom midfill-completion-fallback nil
+  "Whether suggestions come in the completion menu; auto: where the editor has
+no ghost text.
+One of auto, off, on.  Default: auto.  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 (choice (const "auto") (const "off") (const "on"))))
+
 (defcustom midfill-comments nil
   "Whether comments are completed.
 One of off, on-demand, on.  Default: on.  Nil leaves it to the server."
@@ -116,6 +186,13 @@ From 1 to 1048576 MB.  Default: none.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  integer))
 
+(defcustom midfill-background-tokens-per-min nil
+  "Limit on what is computed while nobody waits, for a batterys sake; none: as
+much as is useful.
+From 0 to 1073741824 tokens.  Default: none.  Nil leaves it to the server."
+  :type '(choice (const :tag "Not set here" nil)
+                 integer))
+
 (defcustom midfill-idle-exit-s nil
   "Time without a request after which the engine ends.
 From 1 to 1048576 s.  Default: 1800.0.  Nil leaves it to the server."
@@ -127,6 +204,17 @@ From 1 to 1048576 s.  Default: 1800.0.  Nil leaves it to the server."
     (nil deadline_ms midfill-deadline-ms "--deadline-ms")
     (nil max_tokens midfill-max-tokens "--max-tokens")
     (nil max_chars midfill-max-chars "--max-chars")
+    (nil max_lines midfill-max-lines "--max-lines")
+    (nil show_after_ms midfill-show-after-ms "--show-after-ms")
+    (nil enabled_languages midfill-enabled-languages "--enabled-languages")
+    (nil disabled_languages midfill-disabled-languages "--disabled-languages")
+    (nil disabled_globs midfill-disabled-globs "--disabled-globs")
+    (nil private_globs midfill-private-globs "--private-globs")
+    (nil gate midfill-gate "--gate")
+    (nil gate_min_logprob midfill-gate-min-logprob "--gate-min-logprob")
+    (nil gate_mean_logprob midfill-gate-mean-logprob "--gate-mean-logprob")
+    (nil debounce_ms midfill-debounce-ms "--debounce-ms")
+    (nil completion_fallback midfill-completion-fallback "--completion-fallback")
     (nil comments midfill-comments "--comments")
     (nil strings midfill-strings "--strings")
     (nil alternatives midfill-alternatives "--alternatives")
@@ -140,6 +228,7 @@ From 1 to 1048576 s.  Default: 1800.0.  Nil leaves it to the server."
     (t attention midfill-attention "--attention")
     (t n_threads midfill-n-threads "--threads")
     (t budget_mb midfill-budget-mb "--budget-mb")
+    (t background_tokens_per_min midfill-background-tokens-per-min "--background-tokens-per-min")
     (t idle_exit_s midfill-idle-exit-s "--idle-exit-s"))
   "Whether only the user may set it, name, variable and option of each setting.")
 

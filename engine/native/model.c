@@ -128,12 +128,15 @@ static int make_room_for_partials(struct midfill_model *model, int n_new, int n_
   return model->partials != NULL;
 }
 
+#define FEW 16 /* rows: a draft and the token before it */
+
 static void reset_counters(struct midfill_model *model, int n_layers) {
   for (int i = 0; i < n_layers * N_STEPS * pool_size(model->pool); i++) atomic_store_explicit(&model->counters[i].n_taken, 0, memory_order_relaxed);
 }
 
 int midfill_layers(struct midfill_model *model, int first, int n_layers, float *h, int n_new, float *kv, long layer_stride, long head_stride, int n_cached) {
   struct pass pass = {model, first, n_layers, n_new, n_cached, h, kv, layer_stride, head_stride};
+  pool_expect(model->pool, n_new == 1 ? ONE_ROW : n_new <= FEW ? FEW_ROWS : MANY_ROWS, n_new * n_layers);
   if (!make_room(model, n_new) || !make_room_for_partials(model, n_new, n_cached)) return -1;
   reset_counters(model, n_layers);
   pool_run(model->pool, run_layers, &pass);
@@ -156,6 +159,7 @@ static void run_product(void *argument, int rank) {
 }
 
 static int multiply(struct midfill_model *model, struct product product) {
+  pool_expect(model->pool, HEAD, product.pass.n_new);
   if (!make_room(model, product.pass.n_new)) return -1;
   reset_counters(model, 1);
   pool_run(model->pool, run_product, &product);
@@ -203,6 +207,7 @@ static void read_share(void *argument, int rank) {
 double midfill_read_speed(struct midfill_model *model, const int8_t *bytes, long n_bytes) {
   struct reading reading = {.model = model, .bytes = bytes, .n_bytes = n_bytes};
   struct timespec start, end;
+  pool_expect(model->pool, FOR_ALL, 1);
   clock_gettime(CLOCK_MONOTONIC, &start);
   pool_run(model->pool, read_share, &reading);
   clock_gettime(CLOCK_MONOTONIC, &end);

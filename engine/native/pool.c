@@ -9,9 +9,17 @@
 #define SPIN_NS 60000
 /* Between two tokens lies the sampling of the first. */
 #define SPIN_IDLE_NS 400000
+#define TRY_EVERY 256
+#define NEWS 0.25f /* how much one run changes what is known of a way; none counts for more than OUTLIER times that */
+#define OUTLIER 4.0f
+
+enum way { ALONE, TOGETHER, N_WAYS };
 
 struct pool {
   int n_threads, n_started;
+  int n_active; /* of this run */
+  int n_units, is_try;
+  struct pace { float ns[N_WAYS]; unsigned n_runs; } paces[N_KINDS], *pace; /* per unit; 0 where it is not known */
   pthread_t *threads;
   struct entry { struct pool *pool; int rank; } *entries;
   work work;
@@ -67,7 +75,7 @@ static void advance(struct pool *pool, atomic_uint *counter) {
 }
 
 void pool_barrier(struct pool *pool) {
-  if (pool->n_threads == 1) return;
+  if (pool->n_active == 1) return;
   unsigned phase = atomic_load_explicit(&pool->phase, memory_order_relaxed);
   if (atomic_fetch_add(&pool->n_waiting, 1) == pool->n_threads - 1) {
     atomic_store_explicit(&pool->n_waiting, 0, memory_order_relaxed);
@@ -91,7 +99,7 @@ static void *serve(void *argument) {
 struct pool *pool_open(int n_threads) {
   struct pool *pool = aligned_alloc(64, (sizeof *pool + 63) / 64 * 64);
   if (!pool) return NULL;
-  *pool = (struct pool){.n_threads = n_threads, .n_started = 1};
+  *pool = (struct pool){.n_threads = n_threads, .n_started = 1, .n_active = n_threads};
   pool->threads = calloc((size_t)n_threads, sizeof *pool->threads);
   pool->entries = calloc((size_t)n_threads, sizeof *pool->entries);
   pthread_mutex_init(&pool->lock, NULL);
@@ -119,12 +127,35 @@ void pool_close(struct pool *pool) {
   free(pool);
 }
 
-int pool_size(const struct pool *pool) { return pool->n_threads; }
+int pool_size(const struct pool *pool) { return pool->n_active; }
+
+void pool_expect(struct pool *pool, enum pool_kind kind, int n_units) {
+  pool->n_active = pool->n_threads;
+  pool->pace = NULL;
+  if (kind == FOR_ALL) return;
+  struct pace *pace = pool->pace = &pool->paces[kind];
+  enum way way = pace->ns[TOGETHER] > pace->ns[ALONE] ? ALONE : TOGETHER; /* together first, then alone, for nothing is 0 */
+  pool->is_try = ++pace->n_runs % TRY_EVERY == 0;
+  if (pool->is_try) way = way == ALONE ? TOGETHER : ALONE;
+  pool->n_active = way == ALONE ? 1 : pool->n_threads;
+  pool->n_units = n_units;
+}
+
+static void note_pace(struct pool *pool, long took_ns) {
+  if (!pool->pace) return;
+  float *known = &pool->pace->ns[pool->n_active > 1], took = (float)took_ns / (float)pool->n_units;
+  if (pool->is_try || *known == 0)
+    *known = took;
+  else
+    *known += NEWS * ((took < OUTLIER * *known ? took : OUTLIER * *known) - *known);
+}
 
 void pool_run(struct pool *pool, work work, void *argument) {
+  long start = now_ns();
   pool->work = work;
   pool->argument = argument;
-  advance(pool, &pool->round);
+  if (pool->n_active > 1) advance(pool, &pool->round);
   work(argument, 0);
   pool_barrier(pool);
+  note_pace(pool, now_ns() - start);
 }

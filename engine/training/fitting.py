@@ -27,7 +27,7 @@ from engine.training.holes import LineHole
 from engine.training.workers import chunks, in_processes
 
 _MAX_NEW = 48
-_RIDGE = 1e-5  # on every weight: one that nothing speaks for stays where it is
+_RIDGE = 1e-4  # on every weight's way from its start: one that nothing speaks for stays there
 _START = np.linspace(-4.0, 1.0, len(EDGES))
 
 
@@ -73,9 +73,12 @@ def observe(hole: LineHole, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, 
     ids = (*build_prompt(prefix, suffix, Order.SPM, tokenizer.special).ids, *middle)
     logits = model(torch.tensor([ids]), logits_to_keep=len(middle) + 1).logits[0, :-1]  # (middle, V)
     nearby = Nearby(tuple(prefix), tuple(suffix), tokenizer, len(middle), one_line=True)
-    healing, observed = Healing(healed, tokenizer), []
+    healing = Healing(healed, tokenizer)
+    observed: list[Observed] = []
     for token_id, row in zip(middle, logits.float(), strict=True):
         logprobs = healing.constrain(row).log_softmax(-1)
+        if logprobs[token_id].isinf():
+            return []  # a way to cut the word that the engine never takes
         places = nearby.places(healing.left).among(logprobs)
         entropy = float(-(logprobs.exp() * logprobs.clamp(min=-30)).sum())
         support = logprobs[torch.from_numpy(places.token_ids)].numpy()
@@ -94,7 +97,8 @@ def fit_recall(observed: Sequence[Observed]) -> RecallWeights:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = loss(agreement, others) + _RIDGE * (agreement.square().sum() + others.square().sum())
+        away = (agreement - torch.from_numpy(_START)).square().sum() + others.square().sum()
+        value = loss(agreement, others) + _RIDGE * away
         torch.autograd.backward(value)
         return value
 

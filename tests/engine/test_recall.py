@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.api import CheckpointError, Order, Request, Stop
 from engine.fim import build_prompt
 from engine.model_files import SHIPPED_MODEL
-from engine.recall import EDGES, FILE, Nearby, Recall, RecallWeights
+from engine.recall import EDGES, FILE, MOST_PLACES, Nearby, Recall, RecallWeights
 from engine.sampler import Sampler
 from engine.tokenizer import Tokenizer
 
@@ -97,6 +99,34 @@ def test_places_are_the_same_in_both_orders_and_wherever_a_middle_begins(tokeniz
 def test_agreement_never_crosses_from_below_the_cursor_to_above(tokenizer: Tokenizer) -> None:
     places = nearby("tail = 1\nxtail", "\nhead x", tokenizer).places()
     assert max(places.n_agreed) < 5  # `x` ends the suffix and `tail` begins the prefix, but they do not stand together
+
+
+def by_hand(before: bytes, after: bytes) -> dict[tuple[int, bool], int]:
+    """How many bytes agree at each place, by how far away it is and whether it is below."""
+    found = {}
+    for text, in_suffix in ((after, True), (before, False)):
+        for end in range(2, len(text)):
+            n_agreed = 0
+            while n_agreed < min(end, len(before), EDGES[-1]) and text[end - 1 - n_agreed] == before[-1 - n_agreed]:
+                n_agreed += 1
+            if n_agreed >= EDGES[0]:
+                found[end if in_suffix else len(before) - end, in_suffix] = n_agreed
+    return found
+
+
+@given(st.text("ab\n", max_size=60), st.text("ab\n", max_size=30), st.text("ab", max_size=4))
+def test_places_are_those_found_by_hand(tokenizer: Tokenizer, prefix: str, suffix: str, more: str) -> None:
+    text = nearby(prefix, suffix, tokenizer, one_line=False)
+    for token_id in tokenizer.encode(more):
+        text.append(token_id)
+    places = text.places()
+    expected = by_hand((prefix + more).encode(), suffix.encode())
+    columns = (places.n_away.tolist(), places.in_suffix.tolist(), places.n_agreed.tolist())
+    got = {(n_away, in_suffix): n_agreed for n_away, in_suffix, n_agreed in zip(*columns, strict=True)}
+    if len(expected) <= MOST_PLACES:
+        assert got == expected
+    else:
+        assert sorted(got.values()) == sorted(expected.values())[-MOST_PLACES:]
 
 
 def test_weights_are_read_back_as_written(tmp_path: Path) -> None:

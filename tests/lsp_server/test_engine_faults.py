@@ -54,6 +54,7 @@ def residence(tmp_path, private_env, monkeypatch) -> tuple[Residence, dict[str, 
     runtime = tmp_path / "runtime"
     runtime.mkdir(mode=0o700)
     toml = f"idle_exit_s = 1\ndeadline_ms = {DEADLINE_S * 1000:.0f}\nmax_tokens = 8\n"
+    toml += "prefetch = false\n"  # what is cached decides the order of a prompt, and random weights tell the orders apart
     return Residence(runtime), config_home(tmp_path, {**private_env, "XDG_RUNTIME_DIR": str(runtime)}, toml)
 
 

@@ -183,7 +183,8 @@ async def open_session(serve_args: list[str], deadline_ms: int | None = DEADLINE
     await client.start_io(sys.executable, "-m", "lsp_server", "serve", "--log-level", "error", *serve_args)
     try:
         general = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
-        capabilities = types.ClientCapabilities(general=general)
+        inline = types.TextDocumentClientCapabilities(inline_completion=types.InlineCompletionClientCapabilities())
+        capabilities = types.ClientCapabilities(general=general, text_document=inline)
         options = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
         params = types.InitializeParams(capabilities, process_id=os.getpid(), initialization_options=options)
         await client.unless_ended(client.initialize_async(params))

@@ -58,9 +58,7 @@ def test_checkdoc_has_nothing_to_say(home: Home):
 def test_package_lint_has_nothing_to_say(home: Home):
     folders = [option for each in elpa(LINT) for option in ("-L", each)]
     main = '(setq package-lint-main-file "midfill.el")'
-    # Debian's package-lint is older than Emacs 29, and takes it for a version to come.
-    emacs(home, *folders, "-l", "package-lint", "--eval", main, "--eval", "(setq package-lint-batch-fail-on-warnings nil)",
-          "-f", "package-lint-batch-and-exit", *FILES)  # fmt: skip
+    emacs(home, *folders, "-l", "package-lint", "--eval", main, "-f", "package-lint-batch-and-exit", *FILES)
 
 
 def test_ghost_text_of_lsp_mode_is_shown_and_accepted(home: Home):

@@ -7,6 +7,17 @@ local M = {}
 ---@field deadline_ms? integer After which an answer is what there is by then. From 20 to 60000 ms. Default: 1000.
 ---@field max_tokens? integer Longest suggestion. From 1 to 512 tokens. Default: 64.
 ---@field max_chars? integer Longest suggestion. From 1 to 10000 characters. Default: 400.
+---@field max_lines? integer Longest suggestion; 1: never more than the cursor's line. From 1 to 80 lines. Default: 20.
+---@field show_after_ms? integer Rest without a key after which a new suggestion is shown; it is computed at once. From 0 to 10000 ms. Default: 0.
+---@field enabled_languages? string[] Language ids, of which alone something is suggested in; none: all. Default: [].
+---@field disabled_languages? string[] Language ids in which nothing is suggested. Default: [].
+---@field disabled_globs? string[] Files in which nothing is suggested, as in .gitignore. Default: [].
+---@field private_globs? string[] More files that are never read, as in .gitignore. Default: [].
+---@field gate? boolean Whether what the model is not sure of is kept back unless asked for. Default: true.
+---@field gate_min_logprob? number Log-probability that no token may be below; none: as fitted for the model. From -100 to 0. Default: none.
+---@field gate_mean_logprob? number Log-probability that the mean may not be below; none: as fitted for the model. From -100 to 0. Default: none.
+---@field debounce_ms? integer Wait for the typing to rest before the model is asked; none: by your rhythm, where the editor does not wait itself. From 0 to 5000 ms. Default: none.
+---@field completion_fallback? 'auto'|'off'|'on' Whether suggestions come in the completion menu; auto: where the editor has no ghost text. One of auto, off, on. Default: auto.
 ---@field comments? 'off'|'on-demand'|'on' Whether comments are completed. One of off, on-demand, on. Default: on.
 ---@field strings? 'off'|'on-demand'|'on' Whether strings are completed. One of off, on-demand, on. Default: on.
 ---@field alternatives? integer How many suggestions are offered where one is asked for by hand. From 1 to 8. Default: 3.
@@ -22,6 +33,7 @@ local M = {}
 ---@field attention? string Which attention implementation runs. Default: auto.
 ---@field n_threads? integer CPU threads; none: one per physical core. From 1 to 1024. Default: none.
 ---@field budget_mb? integer Memory for caches; none: from free memory. From 1 to 1048576 MB. Default: none.
+---@field background_tokens_per_min? integer Limit on what is computed while nobody waits, for a battery's sake; none: as much as is useful. From 0 to 1073741824 tokens. Default: none.
 ---@field idle_exit_s? number Time without a request after which the engine ends. From 1 to 1048576 s. Default: 1800.0.
 
 ---@type table<string, { user_only: boolean, option: string, about: string }>
@@ -45,6 +57,61 @@ M.all = {
     user_only = false,
     option = '--max-chars',
     about = 'Longest suggestion. From 1 to 10000 characters. Default: 400.',
+  },
+  max_lines = {
+    user_only = false,
+    option = '--max-lines',
+    about = 'Longest suggestion; 1: never more than the cursor\'s line. From 1 to 80 lines. Default: 20.',
+  },
+  show_after_ms = {
+    user_only = false,
+    option = '--show-after-ms',
+    about = 'Rest without a key after which a new suggestion is shown; it is computed at once. From 0 to 10000 ms. Default: 0.',
+  },
+  enabled_languages = {
+    user_only = false,
+    option = '--enabled-languages',
+    about = 'Language ids, of which alone something is suggested in; none: all. Default: [].',
+  },
+  disabled_languages = {
+    user_only = false,
+    option = '--disabled-languages',
+    about = 'Language ids in which nothing is suggested. Default: [].',
+  },
+  disabled_globs = {
+    user_only = false,
+    option = '--disabled-globs',
+    about = 'Files in which nothing is suggested, as in .gitignore. Default: [].',
+  },
+  private_globs = {
+    user_only = false,
+    option = '--private-globs',
+    about = 'More files that are never read, as in .gitignore. Default: [].',
+  },
+  gate = {
+    user_only = false,
+    option = '--gate',
+    about = 'Whether what the model is not sure of is kept back unless asked for. Default: true.',
+  },
+  gate_min_logprob = {
+    user_only = false,
+    option = '--gate-min-logprob',
+    about = 'Log-probability that no token may be below; none: as fitted for the model. From -100 to 0. Default: none.',
+  },
+  gate_mean_logprob = {
+    user_only = false,
+    option = '--gate-mean-logprob',
+    about = 'Log-probability that the mean may not be below; none: as fitted for the model. From -100 to 0. Default: none.',
+  },
+  debounce_ms = {
+    user_only = false,
+    option = '--debounce-ms',
+    about = 'Wait for the typing to rest before the model is asked; none: by your rhythm, where the editor does not wait itself. From 0 to 5000 ms. Default: none.',
+  },
+  completion_fallback = {
+    user_only = false,
+    option = '--completion-fallback',
+    about = 'Whether suggestions come in the completion menu; auto: where the editor has no ghost text. One of auto, off, on. Default: auto.',
   },
   comments = {
     user_only = false,
@@ -110,6 +177,11 @@ M.all = {
     user_only = true,
     option = '--budget-mb',
     about = 'Memory for caches; none: from free memory. From 1 to 1048576 MB. Default: none.',
+  },
+  background_tokens_per_min = {
+    user_only = true,
+    option = '--background-tokens-per-min',
+    about = 'Limit on what is computed while nobody waits, for a battery\'s sake; none: as much as is useful. From 0 to 1073741824 tokens. Default: none.',
   },
   idle_exit_s = {
     user_only = true,
