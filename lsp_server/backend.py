@@ -24,7 +24,7 @@ from engine.api import (
 from lsp_server.confidence import Thresholds
 from lsp_server.decode import Decode, Task
 from lsp_server.documents import Document
-from lsp_server.prompt import cut
+from lsp_server.prompt import Prompt, cut
 from lsp_server.settings import Settings
 
 _LOAD_POLL_S = 0.1
@@ -86,6 +86,10 @@ class Backend:
             speculative=bool(task.ahead_of),
         )
         return Decode(task, self._engine.complete(request))
+
+    async def prefetch(self, uri: str, prompt: Prompt) -> None:
+        """Has a prompt cached, while nobody waits."""
+        await self._engine.prefetch(Request(document=uri, prefix=prompt.prefix, suffix=prompt.suffix))
 
     async def prefetch_first_window(self, document: Document) -> None:
         """Has the first window cached in PSM order, where it serves every cursor inside it."""

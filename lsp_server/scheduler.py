@@ -18,8 +18,9 @@ from lsp_server.backend import Backend
 from lsp_server.debounce import Rhythm, sleep_until
 from lsp_server.decode import Behind, Decode, Origin, Task
 from lsp_server.documents import Document, Edit, Query
+from lsp_server.indentation import unit_of
 from lsp_server.judgement import Judged, block_end, judge, mode_at, next_line_end, place_at, thresholds, why_off, why_silent
-from lsp_server.prompt import cut
+from lsp_server.prompt import after_enter, cut
 from lsp_server.settings import Settings
 from lsp_server.suggestions import Completion, Served, Suggestion, Suggestions
 from lsp_server.tracing import Tracer
@@ -47,6 +48,7 @@ class Scheduler:
         self._turns: dict[str, asyncio.Task[tuple[Suggestion, ...]]] = {}
         self._live: dict[str, Decode] = {}
         self._behind: dict[str, Behind] = {}
+        self._resting: dict[str, Query] = {}  # the last request, while nothing was typed since
         self._background: set[asyncio.Task[None]] = set()
 
     def start(self) -> str | None:
@@ -76,6 +78,9 @@ class Scheduler:
         if turn.cancelled() or not is_newest:
             self._tracer.silent(query.document.version, Reason.SUPERSEDED)
             return ()
+        if settings.prefetch and settings.enabled and not query.document.private:
+            self._resting[uri] = query
+            self._spawn(self._foresee_enter(query))
         return turn.result()
 
     def opened(self, document: Document, settings: Settings) -> None:
@@ -91,6 +96,7 @@ class Scheduler:
         """Ends the document's turn, for no answer outlives its version, and its decode if the edit disagrees with it."""
         self._rhythm.key(asyncio.get_running_loop().time())
         self._end_turn(document.uri)
+        self._resting.pop(document.uri, None)
         self._suggestions.edited(document.uri, edit)
         behind = self._behind.get(document.uri)
         if behind and not behind.agrees_with_edit(document.text):
@@ -116,6 +122,7 @@ class Scheduler:
         self._end_turn(uri)
         self._stop_decode(uri)
         self._behind.pop(uri, None)
+        self._resting.pop(uri, None)
         self._suggestions.forget(uri)
         self.verdicts.pop(uri, None)
         self._spawn(self._backend.forget(uri))
@@ -274,6 +281,18 @@ class Scheduler:
             ids = (self._suggestions.new_id(),)
             task = Task(origin=behind.origin, prompt=prompt, ids=ids, end=end, ahead_of=behind.text)
             self._start_decode(task, settings, asyncio.get_running_loop().time() + _BEHIND_S)
+
+    async def _foresee_enter(self, query: Query) -> None:
+        """Once the cursor rests between two brackets, has the prompt cached that Enter will make of this one."""
+        document = query.document
+        await asyncio.sleep(_REST_S)
+        if live := self._live.get(document.uri):
+            await asyncio.wait((live.task,))
+        if self._resting.get(document.uri) is not query:
+            return
+        prompt = cut(document.text, query.offset, await self._backend.max_chars())
+        if ahead := after_enter(prompt, unit_of(place_at(query))):
+            await self._backend.prefetch(document.uri, ahead)
 
     def _stop_behind(self, uri: str) -> None:
         self._behind.pop(uri, None)

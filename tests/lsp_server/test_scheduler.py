@@ -321,6 +321,30 @@ def test_an_open_prefills_the_first_window_alone(text, settings, n_prefetched) -
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("marked", "types_on", "expected"),
+    [
+        ("function f() {┃}\nf();\n", False, [("function f() {\n  ", "\n}\nf();\n")]),
+        ("function f() {┃}\nf();\n", True, []),
+        ("let x = ┃;\n", False, []),
+    ],
+)
+def test_where_the_cursor_rests_between_brackets_what_enter_will_make_of_it_is_prefilled(marked, types_on, expected) -> None:
+    async def scenario() -> None:
+        engine = PrefetchingEngine()
+        scheduler = Scheduler(lambda: engine, Tracer())
+        offset, text = marked.index("┃"), Text.of(marked.replace("┃", ""))
+        document = Document(uri="u", language="javascript", version=1, text=text)
+        await scheduler.suggest(Query(document, offset), SETTINGS)
+        if types_on:
+            scheduler.edited(replace(document, version=2, text=text.replace(text.position(offset), text.position(offset), "x")))
+        await asyncio.sleep(1)
+        await scheduler.aclose()
+        assert [(request.prefix, request.suffix) for request in engine.asked] == expected
+
+    run(scenario())
+
+
 def test_nothing_private_and_nothing_at_all_where_it_is_switched_off() -> None:
     async def scenario(editor: Editor) -> None:
         query = editor.query("total = ┃\n")
