@@ -50,8 +50,11 @@ def shrink(draft: Draft, place: Place) -> Draft:
         return draft
     while n_over and text and text[-1] == place.rest[n_over - 1]:
         text, n_over = text[:-1], n_over - 1
-    if text != text.rstrip() and "\n" in text[len(text.rstrip()) :]:
+    bare = text.rstrip()
+    if text != bare and "\n" in text[len(bare) :]:
         return draft
+    if not n_over and place.rest[:1] in (")", "]", "}") and not place.is_spaced(text):
+        text = bare
     return replace(draft, text=text, replace=n_over)
 
 
@@ -91,6 +94,8 @@ def _match(text: str, place: Place) -> tuple[str, int, int]:
             text = text[: token.offset]
             break
     kept = "".join(char for idx, char in enumerate(text) if idx not in surplus) if surplus else text
+    if surplus and place.is_blank and not kept.partition("\n")[0].strip():
+        return kept.lstrip(), 0, 0  # nothing but what was surplus stood on the cursor's line
     return kept, n_over, end - sum(1 for idx in surplus if idx < end)
 
 

@@ -15,7 +15,7 @@ _OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
 _CONTINUES = re.compile(r"[(\[]\s*\Z|\w\(\{\s*\Z|=\s*\{\s*\Z|\breturn\b[^;]*\{\s*\Z")  # a continuation has its own depth
 _LABEL = re.compile(r"(?:case\b|default\s*:|\w+:\s*$)")
 _CLOSERS = ("}", ")", "]", "</", "```")
-_CLAUSE = re.compile(r"\s*(?:elif|else|except|finally)\b.*:")
+_CLAUSE = re.compile(r"\s*(elif|else|except|finally)\b.*:")
 _HEADS = {
     "elif": r"(?:if|elif)\b",
     "else": r"(?:if|elif|for|while|try|except|async for)\b",
@@ -65,7 +65,7 @@ def before_clause(text: str, place: Place) -> int:
         opened = [each for each in place.brackets if each.closed_at is None]
         target = opened[-1].indent if opened else None
     elif is_indented(place.language) and (clause := _CLAUSE.match(text)):
-        keyword = clause.group().split()[0].rstrip(":")
+        keyword = clause[1]
         above = place.lines_above
         target = None if above and opens_block(above[-1], place.language) else _head_above(above, keyword, place.head)
     if target is None or not place.head.startswith(target):
@@ -133,7 +133,9 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         return [_moved(line, base + unit * (idx < n_inside), place) for idx, line in enumerate(more)]
     if opens_block(opening, place.language) and following[:1] not in ("}", ")", "]"):
         if deeper <= base and base and (place.is_blank or deeper < base) and not (deeper == base and _LABEL.match(following)):
-            shift = base  # written as if at the margin
+            shift = (
+                base if deeper >= min(unit, 2) or not is_indented(place.language) else base + unit
+            )  # written as if at the margin
             step = deeper or unit
         elif place.unit and deeper > base and not _CONTINUES.search(opening):
             step = deeper - base

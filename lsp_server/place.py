@@ -104,6 +104,10 @@ class Place:
             raise ValueError("a case must be an object with the texts `language`, `prefix` and `suffix`")
         return Place.at(*(str(text) for text in texts))
 
+    def is_spaced(self, text: str) -> bool:
+        """Tells whether a blank stands behind the innermost bracket once a text is inserted, as in `{ a }`."""
+        return bool(self.brackets) and (self.prefix + text)[self.brackets[-1].offset + 1 :][:1] == " "
+
     @property
     def is_prose(self) -> bool:
         """Tells whether words are written here, not code: in a comment, or in a language of words."""

@@ -60,6 +60,8 @@ def run_filters(raw: str, place: Place, mode: Mode, limits: Limits | None = None
         draft = each(draft, place)
         if not draft.text.strip():
             return each.__name__
+    if not draft.replace and not written.text.startswith(draft.text.rstrip()):  # something went from its middle
+        return run_filters(draft.text, place, mode, limits)
     draft = _limited(draft if limits.overwrites else insert_only(draft), limits)
     guarded = guard(draft, place, written)
     if guarded is None or not guarded.text.strip():
@@ -162,7 +164,9 @@ def strip_trailing_space(draft: Draft, place: Place) -> Draft:
     bare = text.rstrip()
     spaced = text[len(bare) :].startswith(" ") and "\n" not in text[len(bare) :]
     follows = place.rest[draft.replace :]
-    if spaced and follows[:1].strip() and (follows[0] not in ")]};:,\"'`" or (follows[0] in "\"'`" and bare[-1:] in "=+,:?&|")):
+    in_brackets = follows[:1] in (")", "]", "}") and place.is_spaced(text)
+    in_quotes = follows[:1] in ('"', "'", "`") and bare[-1:] in tuple("=+,:?&|")
+    if spaced and follows[:1].strip() and (follows[0] not in ")]};:,\"'`" or in_brackets or in_quotes):
         bare += " "
     return replace(draft, text=bare)
 
