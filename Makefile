@@ -3,12 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Where torch comes from on a machine without a GPU; the default index gives the CUDA build.
 PIP_FLAGS ?=
+# Given on to the benches, and to train, fit and eval.
+ARGS ?=
 # Wheels, sdists or folders to train on.
 WHEELS ?=
 # For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
 HOLES ?=
+# For benches: a gzipped recording in the format of github.com/josephg/editing-traces.
+TRACE ?= ../shared/data/rustcode.json.gz
 
-.PHONY: run test lint format train fit eval bench-typing bench-engine bench-door bench-server bench-debounce fuzz bench-filters vscode e2e-vscode e2e-nvim e2e-emacs e2e-terminal bench-e2e-nvim bench-cpu clean
+EDITORS := e2e-nvim e2e-emacs e2e-terminal e2e-vscode
+.PHONY: run test lint format fuzz train fit eval vscode e2e $(EDITORS) clean bench-cpu bench-debounce bench-door \
+	bench-e2e-nvim bench-engine bench-filters bench-server bench-typing
 
 # In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
@@ -26,63 +32,47 @@ format: .venv/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# TRACE: a gzipped recording in the format of github.com/josephg/editing-traces.
-TRACE ?= ../shared/data/rustcode.json.gz
-bench-typing: .venv/installed
-	$(BIN)/python -m tests.bench.typing $(TRACE) $(ARGS)
-
-bench-engine: .venv/installed
-	$(BIN)/python -m tests.bench.engine $(ARGS)
-
-bench-door: .venv/installed
-	$(BIN)/python -m tests.bench.door $(ARGS)
+# About a quarter of an hour: 100,000 messages and 10,000 cancels.
+fuzz: .venv/installed
+	MIDFILL_FUZZ=100000 $(BIN)/python -m pytest tests/lsp_server/test_fuzz.py
 
 train fit eval: .venv/installed
 	$(BIN)/python -m engine.training $@ $(if $(filter eval,$@),$(if $(HOLES),--holes $(HOLES))) $(ARGS)
 
-bench-server: .venv/installed
-	$(BIN)/python -m tests.bench.server $(ARGS)
-
-bench-debounce: .venv/installed
-	$(BIN)/python -m tests.bench.debounce $(TRACE) $(ARGS)
-
-# About a quarter of an hour: 100,000 messages and 10,000 cancels.
-fuzz: .venv/installed
-	MIDFILL_FUZZ=100000 $(BIN)/python -m pytest tests/lsp_server/test_fuzz.py
-bench-filters: .venv/installed
-	$(BIN)/python -m tests.bench.filters
 # VS Code's extension, editors/vscode/dist/midfill.vsix; needs Node 22 or newer, as `make e2e-vscode` brings it.
 vscode:
 	cd editors/vscode && npm ci --ignore-scripts && npm run package
 
-# Real VS Code, behind a browser: on Debian, as root, for Chromium comes from its packages.
-e2e-vscode: .venv/e2e
-	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
-	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
-# Real editors, installed into build/e2e (Emacs onto the host: root on Debian 12). UPDATE_SCREENSHOTS=1 rewrites docs/.
-E2E := $(BIN)/python -m pytest -m e2e
+# Real editors, installed into build/e2e; Emacs and Chromium onto the host, as root on Debian 12. UPDATE_SCREENSHOTS=1
+# rewrites those in docs/.
+e2e: $(EDITORS)
 
 e2e-nvim: .venv/e2e
 	tests/e2e/install-nvim.sh build/e2e/nvim
-	$(E2E) tests/e2e/nvim
+	$(BIN)/python -m pytest -m e2e tests/e2e/nvim
 
 e2e-emacs: .venv/e2e
 	tests/e2e/install-emacs.sh build/e2e
-	$(E2E) tests/e2e/emacs
+	$(BIN)/python -m pytest -m e2e tests/e2e/emacs
 
 e2e-terminal: .venv/e2e
-	$(E2E) tests/e2e/terminal
+	$(BIN)/python -m pytest -m e2e tests/e2e/terminal
+
+e2e-vscode: .venv/e2e
+	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
+	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
+
+# Each writes build/bench/NAME.json. bench-cpu's peers are optional: pip install -e '.[peers]'; ARGS="--shape
+# tiny_starcoder_py" runs one shape.
+bench-cpu bench-door bench-engine bench-filters bench-server: .venv/installed
+	$(BIN)/python -m tests.bench.$(@:bench-%=%) $(ARGS)
+
+bench-debounce bench-typing: .venv/installed
+	$(BIN)/python -m tests.bench.$(@:bench-%=%) $(TRACE) $(ARGS)
 
 bench-e2e-nvim: .venv/e2e
 	tests/e2e/install-nvim.sh build/e2e/nvim
-	$(BIN)/python -m tests.e2e.nvim.latency
-
-.venv/e2e: .venv/installed
-	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e]'
-	touch $@
-# Peers are optional: pip install ctranslate2 llama-cpp-python gguf. ARGS="--shape tiny_starcoder_py" runs one shape.
-bench-cpu: .venv/installed
-	$(BIN)/python -m tests.bench.cpu $(ARGS)
+	$(BIN)/python -m tests.e2e.nvim.latency $(ARGS)
 
 clean:
 	rm -rf .venv build dist
@@ -92,4 +82,8 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt "$$(grep ^torch== constraints.txt)"
 	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/e2e: .venv/installed
+	$(BIN)/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[e2e]'
 	touch $@
