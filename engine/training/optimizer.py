@@ -22,9 +22,9 @@ _N_ITERATIONS = 5
 class OptimizerOptions:
     """Peak learning rates and the rest; `max_norm` clips the gradient of all parameters together."""
 
-    muon_lr: float = 0.01
+    muon_lr: float = 0.02
     muon_momentum: float = 0.95
-    adam_lr: float = 1.5e-3
+    adam_lr: float = 2.5e-3
     position_lr: float = 1e-4  # AdamW's, on wpe: a position is seen so rarely that more would be noise (see `initial`)
     adam_betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1  # times the learning rate; on matrices only
