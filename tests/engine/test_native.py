@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,18 @@ import torch
 
 from engine.api import EngineError, EngineOptions
 from engine.config import GPTBigCodeConfig
-from engine.native.library import Linear, NoKernels, load_library, variants
+from engine.native.library import (
+    FLAGS,
+    OTHER_SOURCES,
+    SOURCES,
+    Linear,
+    NoKernels,
+    load_library,
+    variants,
+)
+from engine.native.library import (
+    VARIANTS as FLAGS_OF_VARIANTS,
+)
 from engine.quantize import Quantizer, pack
 from engine.quantized_model import Kernels
 from engine.runtime import place
@@ -128,3 +141,24 @@ def test_auto_is_int8_on_the_cpu_unless_another_attention_is_wanted() -> None:
     assert place(EngineOptions(device="cpu", attention="eager")).dtype_name == "float32"
     with pytest.raises(EngineError, match="take attention auto, or dtype float32"):
         place(EngineOptions(device="cpu", attention="sdpa", dtype="int8"))
+
+
+ARM_COMPILER, ARM_EMULATOR = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
+
+
+@pytest.mark.skipif(
+    ARM_COMPILER is None or ARM_EMULATOR is None,
+    reason="needs aarch64-linux-gnu-gcc, libc6-dev-arm64-cross and qemu-user (Debian's names)",
+)
+def test_neon_agrees_with_plain_c_to_the_last_bit(tmp_path) -> None:
+    check = Path(__file__).with_name("kernels_agree.c")
+    units = [*((SOURCES / "kernels.c", flags) for flags in FLAGS_OF_VARIANTS["aarch64"])]
+    units += [(path, ()) for path in (*(SOURCES / name for name in OTHER_SOURCES), check)]
+    for idx, (path, flags) in enumerate(units):
+        command = [ARM_COMPILER, *FLAGS, *flags, "-I", SOURCES, "-c", path, "-o", tmp_path / f"{idx}.o"]
+        subprocess.run(command, check=True)
+    objects = sorted(tmp_path.glob("*.o"))
+    subprocess.run([ARM_COMPILER, *objects, "-o", tmp_path / "check", "-lpthread", "-lm"], check=True)
+    command = [ARM_EMULATOR, "-L", "/usr/aarch64-linux-gnu", tmp_path / "check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "neon plain: 0 differ\n"
