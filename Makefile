@@ -56,24 +56,24 @@ vscode:
 	cd editors/vscode && npm ci --ignore-scripts && npm run package
 
 # Real VS Code, behind a browser: on Debian, as root, for Chromium comes from its packages.
-e2e-vscode: .venv/e2e-vscode
+e2e-vscode: .venv/installed-vscode
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
 	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
 # Real editors, installed into build/e2e (Emacs onto the host: root on Debian 12). UPDATE_SCREENSHOTS=1 rewrites docs/.
 E2E := $(BIN)/python -m pytest -m e2e
 
-e2e-nvim: .venv/e2e
+e2e-nvim: .venv/installed
 	tests/e2e/install-nvim.sh build/e2e/nvim
 	$(E2E) tests/e2e/nvim
 
-e2e-emacs: .venv/e2e
+e2e-emacs: .venv/installed
 	tests/e2e/install-emacs.sh build/e2e
 	$(E2E) tests/e2e/emacs
 
-e2e-terminal: .venv/e2e
+e2e-terminal: .venv/installed
 	$(E2E) tests/e2e/terminal
 
-bench-e2e-nvim: .venv/e2e
+bench-e2e-nvim: .venv/installed
 	tests/e2e/install-nvim.sh build/e2e/nvim
 	$(BIN)/python -m tests.e2e.nvim.latency
 
