@@ -47,15 +47,15 @@ vscode:
 # rewrites those in docs/.
 e2e: $(EDITORS)
 
-e2e-nvim: .venv/e2e
+e2e-nvim: .venv/installed
 	tests/e2e/install-nvim.sh build/e2e/nvim
 	$(BIN)/python -m pytest -m e2e tests/e2e/nvim
 
-e2e-emacs: .venv/e2e
+e2e-emacs: .venv/installed
 	tests/e2e/install-emacs.sh build/e2e
 	$(BIN)/python -m pytest -m e2e tests/e2e/emacs
 
-e2e-terminal: .venv/e2e
+e2e-terminal: .venv/installed
 	$(BIN)/python -m pytest -m e2e tests/e2e/terminal
 
 e2e-vscode: .venv/e2e
@@ -70,7 +70,7 @@ bench-cpu bench-door bench-engine bench-filters bench-server: .venv/installed
 bench-debounce bench-typing: .venv/installed
 	$(BIN)/python -m tests.bench.$(@:bench-%=%) $(TRACE) $(ARGS)
 
-bench-e2e-nvim: .venv/e2e
+bench-e2e-nvim: .venv/installed
 	tests/e2e/install-nvim.sh build/e2e/nvim
 	$(BIN)/python -m tests.e2e.nvim.latency $(ARGS)
 
