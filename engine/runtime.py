@@ -11,7 +11,7 @@ import torch
 
 from engine.allowance import Allowance
 from engine.api import EngineError, EngineOptions, Request
-from engine.attention import choose_attention
+from engine.backends import choose_attention
 from engine.cache_pool import CachePool
 from engine.cores import n_physical_cores
 from engine.decoder import Decoder
