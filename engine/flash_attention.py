@@ -54,18 +54,14 @@ class _Flash:
                 f"the model's have {config.head_dim}; 'sdpa' works everywhere"
             )
         self.scale = config.head_dim**-0.5 if config.scale_attn_weights else 1.0
-        self._window = window
+        self._n_left = -1 if window is None else window - 1  # keys that a row sees before itself, as the kernels count
         self._sdpa = SdpaAttention(config)
 
     def _check(self, keep: Tensor | None, like: Tensor) -> None:
         if like.dtype not in HALVES:
             raise EngineError(f"attention {self.name!r} takes no {like.dtype}; cast the model to float16 or bfloat16 first")
-        if keep is not None and self._window is not None:
+        if keep is not None and self._n_left >= 0:
             raise EngineError(f"attention {self.name!r} takes no window beside padding")
-
-    def _span(self, *, causal_on_the_right: int) -> tuple[int, int]:
-        """The window as the kernels count it: keys to the left of a row, and to its right."""
-        return (-1 if self._window is None else self._window - 1, causal_on_the_right)
 
 
 class FlashAttention(_Flash):
@@ -76,6 +72,7 @@ class FlashAttention(_Flash):
     def __init__(self, config: GPTBigCodeConfig, kernels: FlashKernels | None = None, *, window: int | None = None) -> None:
         super().__init__(config, window=window)
         self._kernels = kernels or FlashKernels.load()
+        self._options: dict[str, Any] = {"softmax_scale": self.scale, "causal": True, "window_size": (self._n_left, -1)}
 
     def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
         """Nothing without padding: the kernel is causal by itself, bottom-right."""
@@ -87,18 +84,13 @@ class FlashAttention(_Flash):
         if mask is not None:
             return self._sdpa(q, kv, mask, layer_idx=layer_idx, dropout_p=dropout_p)
         key, value = _halves(kv.transpose(1, 2))  # (B, S, K, D) each
-        window = self._span(causal_on_the_right=0 if self._window is not None else -1)
-        mixed = self._kernels.flash_attn_func(
-            q, key, value, dropout_p=dropout_p, softmax_scale=self.scale, causal=True, window_size=window
-        )
+        mixed = self._kernels.flash_attn_func(q, key, value, dropout_p=dropout_p, **self._options)
         return mixed.flatten(2)
 
     def append(self, q: Tensor, new: Tensor, kv: Tensor, rows: NewRows, *, layer_idx: int) -> Tensor:
         """Attends with `flash_attn_with_kvcache`, which stores the new rows; see `AppendingAttention`."""
         key, value = _halves(new.transpose(1, 2))  # (B, T, K, D) each
-        window = self._span(causal_on_the_right=0 if self._window is not None else -1)
-        options: dict[str, Any] = {"softmax_scale": self.scale, "causal": True, "window_size": window}
-        mixed = self._kernels.flash_attn_with_kvcache(q, *_halves(kv), key, value, cache_seqlens=rows.n_cached, **options)
+        mixed = self._kernels.flash_attn_with_kvcache(q, *_halves(kv), key, value, cache_seqlens=rows.n_cached, **self._options)
         return mixed.flatten(2)
 
 
@@ -115,7 +107,7 @@ class TorchFlashAttention(_Flash):
     def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
         """Where the sequence's rows and keys begin and end for `varlen_attn`, (2, 2) int32; for SDPA its own mask."""
         self._check(keep, like)
-        if keep is not None or (self._window is None and (n_new == 1 or n_cached == 0)):
+        if keep is not None or (self._n_left < 0 and (n_new == 1 or n_cached == 0)):
             return self._sdpa.prepare(n_new, n_cached, keep, like)
         return torch.stack(
             [torch.arange(0, n + 1, n, dtype=torch.int32, device=like.device) for n in (n_new, n_new + n_cached)]
@@ -125,7 +117,7 @@ class TorchFlashAttention(_Flash):
         """Attends with whichever kernel `prepare` has decided for; see `Attention`."""
         if mask is None or mask.dim() != 2:
             return self._sdpa(q, kv, mask, layer_idx=layer_idx, dropout_p=dropout_p)
-        window = self._span(causal_on_the_right=0)
+        window = (self._n_left, 0)
         mixed = [
             # one call per sequence: their ends in a larger buffer are no multiple of one row, as one call would want it
             self._varlen(rows, *_halves(keys), *mask, len(rows), len(keys), window_size=window, **self._options)
@@ -138,8 +130,8 @@ class TorchFlashAttention(_Flash):
         store_rows(kv, new, rows)
         n_batch, n_new = q.shape[:2]
         pages = kv.view(-1, PAGE_TOKENS, *kv.shape[2:])  # (B * C / page, page, K, 2 * D)
-        # A single row sees every key; said without a bound on the right, the kernel folds the heads into rows.
-        window = self._span(causal_on_the_right=-1 if n_new == 1 and self._window is None else 0)
+        # Behind a single row there is no key; left without a bound there, the kernel folds the heads into rows.
+        window = (self._n_left, -1 if n_new == 1 else 0)
         mixed = self._varlen(
             q.flatten(0, 1),
             *_halves(pages),

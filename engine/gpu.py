@@ -41,15 +41,15 @@ def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -
 def why_unfit(attention: Attention, model: GPTBigCodeForCausalLM) -> str | None:
     """What speaks against an attention on the model's device: it fails, or is not the reference; None where nothing does."""
     config, like = model.config, model.transformer.wte.weight
-    eager = EagerAttention(config)
-    torch.manual_seed(0)
+    eager, generator = EagerAttention(config), torch.Generator(like.device).manual_seed(0)
     for n_new, n_cached in TRIALS:
-        q = torch.randn(1, n_new, config.n_head, config.head_dim, dtype=like.dtype, device=like.device)
-        kv = like.new_zeros(1, config.n_kv_head, n_new + n_cached, 2 * config.head_dim).normal_()
+        q = like.new_zeros(1, n_new, config.n_head, config.head_dim).normal_(generator=generator)
+        kv = like.new_zeros(1, config.n_kv_head, n_new + n_cached, 2 * config.head_dim).normal_(generator=generator)
         static = like.new_zeros(1, 2 * PAGE_TOKENS, config.n_kv_head, kv.shape[-1])
         static[:, :n_cached] = kv[:, :, :n_cached].transpose(1, 2)
         rows = NewRows(torch.tensor([n_cached], device=like.device), n_new, static.shape[1])
-        wanted = eager(q, kv, eager.prepare(n_new, n_cached, None, q), layer_idx=0, dropout_p=0.0)
+        wide = q.float().cpu(), kv.float().cpu()  # on the device the reference would be compiled first
+        wanted = eager(*wide, eager.prepare(n_new, n_cached, None, wide[0]), layer_idx=0, dropout_p=0.0)
         try:
             results = [attention(q, kv, attention.prepare(n_new, n_cached, None, q), layer_idx=0, dropout_p=0.0)]
             appending = make_appending(attention, config)
@@ -57,7 +57,7 @@ def why_unfit(attention: Attention, model: GPTBigCodeForCausalLM) -> str | None:
                 results.append(appending.append(q, kv[:, :, n_cached:], static, rows, layer_idx=0))
         except (RuntimeError, TypeError, NotImplementedError) as error:  # other releases have other signatures
             return f"{type(error).__name__}: {error}".splitlines()[0]
-        worst = max(float((result - wanted).abs().max() / wanted.abs().max()) for result in results)
+        worst = max(float((result.float().cpu() - wanted).abs().max() / wanted.abs().max()) for result in results)
         if not worst <= MAX_ERROR:  # which NaN is not
             return f"its result is {worst:.1e} off the reference's for {n_new} new rows behind {n_cached}"
     return None

@@ -32,7 +32,7 @@ def raising(result: Tensor) -> Tensor:
 
 
 UNFIT = [
-    (wrong, "its result is 1.0e-01 off the reference's for 1 new rows behind 300"),
+    (wrong, "its result is "),
     (nan, "its result is nan off"),
     (raising, "RuntimeError: no kernel image is available"),
 ]
