@@ -13,7 +13,7 @@ HOLES ?=
 TRACE ?= ../shared/data/rustcode.json.gz
 
 EDITORS := e2e-nvim e2e-emacs e2e-terminal e2e-vscode
-.PHONY: run test lint format fuzz train fit eval vscode e2e $(EDITORS) clean bench-cpu bench-debounce bench-door \
+.PHONY: run test lint format fuzz gpu-check train fit eval vscode e2e $(EDITORS) clean bench-cpu bench-debounce bench-door \
 	bench-e2e-nvim bench-engine bench-filters bench-server bench-typing
 
 # In a terminal an editor to try it in; anywhere else the suggestions, printed.
@@ -69,6 +69,11 @@ bench-cpu bench-door bench-engine bench-filters bench-server: .venv/installed
 
 bench-debounce bench-typing: .venv/installed
 	$(BIN)/python -m tests.bench.$(@:bench-%=%) $(TRACE) $(ARGS)
+
+# On a CUDA machine: build/bench/gpu.json, three charts and the tests marked gpu, in under 8 minutes, without network.
+gpu-check: .venv/installed
+	$(BIN)/python -m tests.bench.gpu $(ARGS)
+	$(BIN)/python -m pytest -m gpu
 
 bench-e2e-nvim: .venv/installed
 	tests/e2e/install-nvim.sh build/e2e/nvim

@@ -6,7 +6,6 @@ sees keys 0 … S - T + t. Source: Shazeer 2019, arXiv:1911.02150; the eager ari
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from functools import cached_property
 from typing import Protocol
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.api import EngineError
 from engine.config import GPTBigCodeConfig
 
 
@@ -158,30 +156,3 @@ class SdpaAttention:
 
 
 BACKENDS: dict[str, type[EagerAttention] | type[SdpaAttention]] = {"eager": EagerAttention, "sdpa": SdpaAttention}
-FLASH = "flash_attention_2"
-
-
-def choose_attention(name: str, dtype: torch.dtype, device: torch.device | None) -> tuple[str, str]:
-    """The backend for a name that may be `auto`, and why.
-
-    `device` None means that the model may yet be moved. `auto` always finds one.
-    Raises: EngineError where the one asked for cannot be had; the message says what to do.
-    """
-    if name == "auto":
-        return "sdpa", "torch's fused kernels"
-    if name == FLASH:
-        raise EngineError(f"attention {FLASH!r}: {_why_no_flash(dtype, device)}")
-    if name not in BACKENDS:
-        raise EngineError(f"attention {name!r} is none of auto, {', '.join(BACKENDS)}, {FLASH}")
-    return name, "asked for"
-
-
-def _why_no_flash(dtype: torch.dtype, device: torch.device | None) -> str:
-    reasons = []
-    if not torch.cuda.is_available() or (device is not None and device.type != "cuda"):
-        reasons.append("it needs a CUDA device and a CUDA build of torch")
-    if importlib.util.find_spec("flash_attn") is None:
-        reasons.append("its kernel is not installed, `pip install 'midfill[flash]'` does that")
-    if dtype not in (torch.float16, torch.bfloat16):
-        reasons.append(f"it takes no {str(dtype).removeprefix('torch.')}, cast the model with dtype float16 or bfloat16")
-    return "; ".join(reasons or ["this version of midfill does not drive its kernel yet"]) + "; 'sdpa' works everywhere"

@@ -7,65 +7,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
-
-import torch
-from torch import Tensor
 
 from engine.allowance import Allowance
-from engine.api import Chunk, Counters, Finish, Order, Window
+from engine.alternatives import Alternative, decode_together
+from engine.api import Chunk, Finish, Request
 from engine.cache_pool import CachedPrompt, CachePool
 from engine.fim import FimPrompt, Ids
-from engine.heads import GPTBigCodeForCausalLM
 from engine.healing import Healing
 from engine.jobs import Interrupted, Job
 from engine.planner import Planner
-from engine.quantized_model import QuantizedForCausalLM
 from engine.recall import Recall, RecallWeights
-from engine.sampler import Sampled, Sampler
+from engine.sampler import Sampler
 from engine.speculate import PromptLookup
+from engine.steps import Decoding, EagerStepper, Model, Stepper
 from engine.stopping import Writer
+from engine.tally import Rate, Tally
 from engine.tokenizer import Tokenizer
 
 CHUNK_TOKENS = 256  # prefill in one forward pass: larger gains nothing on a CPU
-MIN_TELLING_TOKENS = 32
-
-
-@dataclass(slots=True)
-class Tally:
-    """The counters of an answer while they are still counting, under the names that `Counters` gives them."""
-
-    queue_ms: float
-    order: Order = Order.SPM
-    prompt: int = 0
-    reused: int = 0
-    prefilled: int = 0
-    decoded: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    wasted: int = 0
-    background: int = 0
-    first_ms: float | None = None
-    window: Window = Window.FULL
-    finish: Finish = Finish.END_OF_TEXT
-
-    def close(self, total_ms: float) -> Counters:
-        """The counters as the answer carries them."""
-        return Counters(**asdict(self), total_ms=total_ms)
-
-
-class Rate:
-    """How fast prompts are prefilled, measured on the chunks that tell it: the recent ones count most."""
-
-    def __init__(self) -> None:
-        self.tokens_per_ms = float("inf")  # until it is known, nothing is too long
-
-    def note(self, n_tokens: int, duration_s: float) -> None:
-        """Takes in one chunk; a short one says more about overhead than about the rate."""
-        if n_tokens < MIN_TELLING_TOKENS:
-            return
-        measured = n_tokens / max(duration_s * 1000, 1e-3)
-        self.tokens_per_ms = measured if self.tokens_per_ms == float("inf") else 0.7 * self.tokens_per_ms + 0.3 * measured
 
 
 class Decoder:
@@ -73,14 +32,15 @@ class Decoder:
 
     def __init__(
         self,
-        model: GPTBigCodeForCausalLM | QuantizedForCausalLM,
+        model: Model,
         tokenizer: Tokenizer,
         pool: CachePool,
         *,
         recall: RecallWeights | None = None,
         background: Allowance | None = None,
+        stepper: Stepper | None = None,
     ) -> None:
-        self._model = model
+        self._stepper = stepper or EagerStepper(model)
         self._background = background or Allowance(None)
         self._tokenizer = tokenizer
         self._recall = recall
@@ -103,10 +63,8 @@ class Decoder:
             cached = self.pool.take(request.document, prompt.ids)
             tally.order, tally.prompt, tally.reused = prompt.order, len(prompt.ids), len(cached.ids)
             self._prefill(cached, prompt.ids, job, tally)
-            for choice in range(request.n):
-                cached.truncate(len(prompt.ids))
-                tally.finish = yield from self._decode(cached, prompt, choice, job, tally)
-                document.written = cached.ids[len(prompt.ids) :]
+            tally.finish = yield from self._decode_all(cached, prompt, job, tally)
+            document.written = cached.ids[len(prompt.ids) :]
         except Interrupted as interrupted:
             tally.finish = interrupted.finish
         yield Chunk(text="", choice=request.n - 1, counters=tally.close(job.elapsed_ms()))
@@ -137,80 +95,56 @@ class Decoder:
             if job.is_background and not self._background.take(len(chunk)):
                 raise Interrupted(Finish.CANCELLED)
             started_s = time.monotonic()
-            logits = self._forward(cached, chunk, job, tally)
+            self._stepper.prefill(cached, chunk, job, tally)
             self._rate.note(len(chunk), time.monotonic() - started_s)
-            tally.prefilled += len(chunk)
-            cached.keep_logits(logits[-1])
 
-    def _decode(
-        self, cached: CachedPrompt, prompt: FimPrompt, choice: int, job: Job, tally: Tally
-    ) -> Generator[Chunk, None, Finish]:
-        """Streams one alternative behind the cached prompt; returns why it ended.
+    def _decode_all(self, cached: CachedPrompt, prompt: FimPrompt, job: Job, tally: Tally) -> Generator[Chunk, None, Finish]:
+        """Streams all alternatives, side by side where that is faster and the caches' budget has room; why the last ended."""
+        cached.truncate(len(prompt.ids))
+        n_tokens = (len(prompt.ids) + job.request.max_tokens) * job.request.n
+        if job.request.n > 1 and n_tokens * cached.kv.shape.bytes_per_token <= self.pool.budget_bytes:
+            alternatives = [self._alternative(cached, prompt, choice, job.request) for choice in range(job.request.n)]
+            lanes = self._stepper.lanes(cached, alternatives)
+            if lanes is not None:
+                return (yield from decode_together(alternatives, lanes, job, tally))
+        for choice in range(job.request.n):
+            cached.truncate(len(prompt.ids))
+            finish = yield from self._decode(cached, prompt, choice, job, tally)
+        return finish
 
-        The first token of alternative k is the k-th likeliest, so that greedy alternatives differ from the start.
-        """
-        request, greedy = job.request, job.request.temperature == 0
+    def _alternative(self, cached: CachedPrompt, prompt: FimPrompt, choice: int, request: Request) -> Alternative:
+        """One alternative and its first token: for the k-th the k-th likeliest, so that greedy ones differ from the start."""
         healing = Healing(prompt.healed, self._tokenizer)
         recall = Recall.of_prompt(prompt, request, self._tokenizer, self._recall) if self._recall else None
         sampler = Sampler(self._tokenizer.n_vocab, request.temperature, recall=recall, healing=healing)
         writer = Writer(request, self._tokenizer, choice, len(healing.left))
+        first = sampler(cached.logits_after(len(prompt.ids)), rank=choice)
+        return Alternative(sampler, healing, writer, first)
+
+    def _decode(
+        self, cached: CachedPrompt, prompt: FimPrompt, choice: int, job: Job, tally: Tally
+    ) -> Generator[Chunk, None, Finish]:
+        """Streams one alternative behind the cached prompt; returns why it ended."""
+        request, greedy = job.request, job.request.temperature == 0
+        alternative = self._alternative(cached, prompt, choice, request)
+        writer, healing = alternative.writer, alternative.healing
         lookup = PromptLookup(cached.ids, self.pool.related(request.document), request.max_tokens + len(prompt.healed))
-        upcoming = iter([sampler(cached.logits_after(len(prompt.ids)), rank=choice)])
-        while True:
-            for sampled in upcoming:
-                chunk, finish = writer.feed(sampled)
-                if chunk is not None:
-                    tally.first_ms = job.elapsed_ms() if tally.first_ms is None else tally.first_ms
-                    yield chunk
-                if finish is not None:
-                    return finish
-                lookup.append(sampled.token_id)
-            draft = healing.draft() or (lookup.draft(writer.n_left - 1) if greedy else ())
-            try:
-                verified = self._verify(cached, (sampled.token_id, *draft), sampler, job, tally)
-            except Interrupted:
-                if (chunk := writer.rest()) is not None:
-                    yield chunk
-                raise
-            lookup.learn(len(draft), len(verified) - 1)
-            upcoming = iter(verified)
-
-    def _verify(self, cached: CachedPrompt, ids: Ids, sampler: Sampler, job: Job, tally: Tally) -> list[Sampled]:
-        """Runs the last token and the draft behind it in one pass; the tokens that plain decoding would have sampled.
-
-        The cache then ends where the draft was wrong for the first time.
-        """
-        n_cached = len(cached.ids)
-        logits = self._forward(cached, ids, job, tally, n_logits=len(ids))  # (T, V)
-        verified: list[Sampled] = []
-        while not verified or (len(verified) < len(ids) and verified[-1].token_id == ids[len(verified)]):
-            verified.append(sampler(logits[len(verified)]))
-        cached.truncate(n_cached + len(verified))
-        tally.decoded += len(verified)
-        tally.drafted += len(ids) - 1
-        tally.accepted += len(verified) - 1
-        tally.wasted += len(ids) - len(verified)
-        return verified
-
-    def _forward(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally, n_logits: int = 1) -> Tensor:
-        """Runs the ids through the model behind the cached prompt, which then holds them.
-
-        Shapes: result (n_logits, V), after the last ids.
-        """
-        n_layers = 0
-
-        def before_layer() -> None:
-            nonlocal n_layers
-            job.check()
-            n_layers += 1
-
-        try:
-            with torch.inference_mode():
-                rows = torch.tensor([ids], device=self._model.device)
-                logits = self._model(rows, kv_cache=cached.kv, logits_to_keep=n_logits, before_layer=before_layer).logits
-        except Interrupted:
-            tally.wasted += len(ids) if n_layers else 0
-            raise
-        cached.append(ids)
-        rows_of_logits: Tensor = logits[0]
-        return rows_of_logits
+        upcoming = [alternative.sampled]
+        with self._stepper.decoding(Decoding(cached, alternative.sampler, job, tally)) as step:
+            while True:
+                for sampled in upcoming:
+                    chunk, finish = writer.feed(sampled)
+                    if chunk is not None:
+                        tally.first_ms = job.elapsed_ms() if tally.first_ms is None else tally.first_ms
+                        yield chunk
+                    if finish is not None:
+                        return finish
+                    lookup.append(sampled.token_id)
+                draft = healing.draft() or (lookup.draft(writer.n_left - 1) if greedy else ())
+                try:
+                    upcoming, n_drafted = step((sampled.token_id, *draft))
+                except Interrupted:
+                    if (chunk := writer.rest()) is not None:
+                        yield chunk
+                    raise
+                lookup.learn(n_drafted, len(upcoming) - 1)

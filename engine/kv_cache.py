@@ -118,6 +118,17 @@ class KVCache:
         """A layer's whole buffer, for a kernel that stores the new rows by itself. Shapes: (B, K, C, 2 * D)."""
         return self._buffer.fused[layer_idx]
 
+    def rows(self, start: int) -> Tensor:
+        """A view of the live prefix from `start` on. Shapes: result (L, B, K, length - start, 2 * D)."""
+        return self._buffer.fused[..., start : self.length, :]
+
+    def extend(self, rows: Tensor) -> None:
+        """Puts rows that were computed elsewhere behind the live prefix. Shapes: rows (L, B, K, T, 2 * D)."""
+        n_new = rows.shape[3]
+        self.reserve(n_new)
+        self._buffer.fused[..., self.length : self.length + n_new, :] = rows
+        self.commit(n_new)
+
     def commit(self, n_new: int) -> None:
         """Makes the rows stored since the last commit part of the live prefix."""
         self.length += n_new
@@ -133,6 +144,23 @@ class KVCache:
         other = KVCache(self.shape, self.n_batch)
         other.length = length
         other._use(self._buffer)
+        return other
+
+    def repeated(self, n_batch: int) -> KVCache:
+        """A cache of so many copies of this one's only sequence, in memory of its own, with as much room."""
+        assert self.n_batch == 1
+        return self.selected([0] * n_batch)
+
+    def selected(self, sequences: list[int]) -> KVCache:
+        """A cache of these sequences, in memory of its own, with as much room."""
+        other = KVCache(self.shape, len(sequences))
+        fused = self._buffer.fused
+        with torch.inference_mode(False):
+            chosen = fused.new_empty((fused.shape[0], len(sequences), *fused.shape[2:]))
+        for idx, sequence in enumerate(sequences):
+            chosen[:, idx, :, : self.length] = fused[:, sequence, :, : self.length]
+        other._use(_Buffer(chosen))
+        other.length = self.length
         return other
 
     def _use(self, buffer: _Buffer) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import nn
 
-from engine.attention import BACKENDS, choose_attention
+from engine.backends import choose_attention, make_attention
 from engine.config import GPTBigCodeConfig
 from engine.kv_cache import KVCache
 from engine.model_files import model_folder, n_used_ids
@@ -95,7 +95,7 @@ class PretrainedModel(nn.Module, ABC):
         model.tie_weights()
         backend, reason = choose_attention(attn_implementation, model.dtype, None if device is None else place)
         log.info("%s attention: %s", backend, reason)
-        model.base.attention = BACKENDS[backend](config)
+        model.base.attention = make_attention(backend, config)
         model.n_used_ids = min(config.vocab_size, n_used_ids(folder) or config.vocab_size)
         return model.eval()
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from engine import gpu
 from engine.allowance import Allowance
 from engine.api import EngineError, EngineOptions, Request
-from engine.attention import choose_attention
+from engine.backends import choose_attention
 from engine.cache_pool import CachePool
 from engine.cores import n_physical_cores
 from engine.decoder import Decoder
@@ -81,9 +82,14 @@ def load(options: EngineOptions, progress: Progress) -> Runtime:
     folder = model_folder(options.model)
     tokenizer = Tokenizer.from_pretrained(folder)
     model = _load_model(folder, options.n_threads, placement, progress)
+    stepper = None
+    if placement.device.type == "cuda" and isinstance(model, GPTBigCodeForCausalLM):
+        stepper = gpu.set_up(model)
+        placement = replace(placement, attention=model.transformer.attention.name)
     budget = options.budget_bytes or int(CACHE_SHARE * _free_bytes(placement.device))
-    recall, background = RecallWeights.from_folder(folder), Allowance(options.background_tokens_per_min)
-    decoder = Decoder(model, tokenizer, CachePool(model.new_cache, budget), recall=recall, background=background)
+    pool, background = CachePool(model.new_cache, budget), Allowance(options.background_tokens_per_min)
+    recall = RecallWeights.from_folder(folder)
+    decoder = Decoder(model, tokenizer, pool, recall=recall, background=background, stepper=stepper)
     return Runtime(model, decoder, options.model, placement)
 
 

@@ -134,6 +134,11 @@ class Sampler:
                 told.take(token_id)
         return Sampled(token_id, float(logprobs[token_id]))
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the next pick follows from logits and temperature alone, so that a device can make it."""
+        return self._recall is None and not (self._healing and self._healing.left)
+
     def _pick(self, logprobs: Tensor, rank: int) -> int:
         if rank:
             n_possible = int(logprobs.isfinite().sum())

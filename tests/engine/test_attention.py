@@ -12,7 +12,8 @@ from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.api import EngineError
-from engine.attention import BACKENDS, EagerAttention, SdpaAttention, choose_attention, fused_softmax
+from engine.attention import BACKENDS, EagerAttention, SdpaAttention, fused_softmax
+from engine.backends import choose_attention
 from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
 from engine.kv_cache import BLOCK_TOKENS

@@ -27,7 +27,7 @@ class Rows:
             layer.register_forward_pre_hook(self._note_layer)
 
     def _note_rows(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self.n_rows += inputs[0].shape[1]
+        self.n_rows += inputs[0].shape[0] * inputs[0].shape[1]
 
     def _note_layer(self, *_: object) -> None:
         self.n_layers += 1

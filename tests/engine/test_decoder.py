@@ -22,7 +22,7 @@ STRONG = RecallWeights(tuple(float(edge) / 2 for edge in EDGES), -0.2, 0.1, -0.1
 
 
 class Harness:
-    """A decoder whose model counts the rows that pass through its first layer."""
+    """A decoder whose model counts the rows that pass through its first layer, of every sequence."""
 
     def __init__(self, folder, budget_bytes: int = 1 << 30, recall: RecallWeights | None = None) -> None:
         self.model = load(folder)
@@ -33,7 +33,7 @@ class Harness:
         self.decoder = Decoder(self.model, self.tokenizer, pool, recall=recall)
 
     def _count(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self.n_rows += inputs[0].shape[1]
+        self.n_rows += inputs[0].shape[0] * inputs[0].shape[1]
 
     def complete(self, prefix: str = PREFIX, suffix: str = SUFFIX, **options: object) -> tuple[str, Counters]:
         """The text of the first alternative, and the counters."""

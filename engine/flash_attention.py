@@ -1,0 +1,175 @@
+"""FlashAttention-2 over the fused cache: from the flash-attn package, or the one that torch carries.
+
+Both take the strided halves of the cache uncopied and one key/value head for all queries; float16 and bfloat16 only. Padded
+batches, which the kernels do not know, go to `SdpaAttention`. Source: Dao 2023, arXiv:2307.08691.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.api import EngineError
+from engine.appending import PAGE_TOKENS, NewRows, store_rows
+from engine.attention import SdpaAttention
+from engine.config import GPTBigCodeConfig
+
+MIN_CAPABILITY = (8, 0)
+MAX_HEAD_DIM, HEAD_DIM_STEP = 256, 8
+HALVES = (torch.float16, torch.bfloat16)
+
+Kernel = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class FlashKernels:
+    """What the flash-attn package is asked for, under its own names."""
+
+    flash_attn_func: Kernel
+    flash_attn_with_kvcache: Kernel
+
+    @classmethod
+    def load(cls) -> FlashKernels:
+        """The installed package's."""
+        package = importlib.import_module("flash_attn")
+        return cls(package.flash_attn_func, package.flash_attn_with_kvcache)
+
+
+class _Flash:
+    """What both have in common: when they cannot serve, and who does then."""
+
+    name: str
+
+    def __init__(self, config: GPTBigCodeConfig, *, window: int | None = None) -> None:
+        """`window`: how many keys a row sees at most, itself included; None for all."""
+        if config.head_dim > MAX_HEAD_DIM or config.head_dim % HEAD_DIM_STEP:
+            raise EngineError(
+                f"attention {self.name!r} takes heads of up to {MAX_HEAD_DIM} numbers, a multiple of {HEAD_DIM_STEP}; "
+                f"the model's have {config.head_dim}; 'sdpa' works everywhere"
+            )
+        self.scale = config.head_dim**-0.5 if config.scale_attn_weights else 1.0
+        self._n_left = -1 if window is None else window - 1  # keys that a row sees before itself, as the kernels count
+        self._sdpa = SdpaAttention(config)
+
+    def _check(self, keep: Tensor | None, like: Tensor) -> None:
+        if like.dtype not in HALVES:
+            raise EngineError(f"attention {self.name!r} takes no {like.dtype}; cast the model to float16 or bfloat16 first")
+        if keep is not None and self._n_left >= 0:
+            raise EngineError(f"attention {self.name!r} takes no window beside padding")
+
+
+class FlashAttention(_Flash):
+    """The flash-attn package's kernels; new rows are appended to the cache by the kernel itself."""
+
+    name = "flash_attn"
+
+    def __init__(self, config: GPTBigCodeConfig, kernels: FlashKernels | None = None, *, window: int | None = None) -> None:
+        super().__init__(config, window=window)
+        self._kernels = kernels or FlashKernels.load()
+        self._options: dict[str, Any] = {"softmax_scale": self.scale, "causal": True, "window_size": (self._n_left, -1)}
+
+    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
+        """Nothing without padding: the kernel is causal by itself, bottom-right."""
+        self._check(keep, like)
+        return None if keep is None else self._sdpa.prepare(n_new, n_cached, keep, like)
+
+    def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
+        """Attends with `flash_attn_func`; see `Attention`."""
+        if mask is not None:
+            return self._sdpa(q, kv, mask, layer_idx=layer_idx, dropout_p=dropout_p)
+        key, value = _halves(kv.transpose(1, 2))  # (B, S, K, D) each
+        mixed = self._kernels.flash_attn_func(q, key, value, dropout_p=dropout_p, **self._options)
+        return mixed.flatten(2)
+
+    def append(self, q: Tensor, new: Tensor, kv: Tensor, rows: NewRows, *, layer_idx: int) -> Tensor:
+        """Attends with `flash_attn_with_kvcache`, which stores the new rows; see `AppendingAttention`."""
+        key, value = _halves(new.transpose(1, 2))  # (B, T, K, D) each
+        mixed = self._kernels.flash_attn_with_kvcache(q, *_halves(kv), key, value, cache_seqlens=rows.n_cached, **self._options)
+        return mixed.flatten(2)
+
+
+class TorchFlashAttention(_Flash):
+    """torch's own FlashAttention-2: through SDPA where all keys are new or one row sees them all, else `varlen_attn`."""
+
+    name = "torch_flash"
+
+    def __init__(self, config: GPTBigCodeConfig, varlen: Kernel | None = None, *, window: int | None = None) -> None:
+        super().__init__(config, window=window)
+        self._varlen = varlen or importlib.import_module("torch.nn.attention.varlen").varlen_attn
+        self._options = {"scale": self.scale, "enable_gqa": config.n_kv_head != config.n_head}
+
+    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
+        """Where the sequence's rows and keys begin and end for `varlen_attn`, (2, 2) int32; for SDPA its own mask."""
+        self._check(keep, like)
+        if keep is not None or (self._n_left < 0 and (n_new == 1 or n_cached == 0)):
+            return self._sdpa.prepare(n_new, n_cached, keep, like)
+        return torch.stack(
+            [torch.arange(0, n + 1, n, dtype=torch.int32, device=like.device) for n in (n_new, n_new + n_cached)]
+        )
+
+    def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
+        """Attends with whichever kernel `prepare` has decided for; see `Attention`."""
+        if mask is None or mask.dim() != 2:
+            return self._sdpa(q, kv, mask, layer_idx=layer_idx, dropout_p=dropout_p)
+        window = (self._n_left, 0)
+        mixed = [
+            # one call per sequence: their ends in a larger buffer are no multiple of one row, as one call would want it
+            self._varlen(rows, *_halves(keys), *mask, len(rows), len(keys), window_size=window, **self._options)
+            for rows, keys in zip(q, kv.transpose(1, 2), strict=True)
+        ]
+        return torch.stack(mixed).flatten(2)
+
+    def append(self, q: Tensor, new: Tensor, kv: Tensor, rows: NewRows, *, layer_idx: int) -> Tensor:
+        """Stores the new rows and attends over pages of the cache; see `AppendingAttention`."""
+        store_rows(kv, new, rows)
+        n_batch, n_new = q.shape[:2]
+        pages = kv.view(-1, PAGE_TOKENS, *kv.shape[2:])  # (B * C / page, page, K, 2 * D)
+        # Behind a single row there is no key; left without a bound there, the kernel folds the heads into rows.
+        window = (self._n_left, -1 if n_new == 1 else 0)
+        mixed = self._varlen(
+            q.flatten(0, 1),
+            *_halves(pages),
+            rows.offsets,
+            None,
+            n_new,
+            kv.shape[1],  # not the keys in use: a graph's kernels are chosen once
+            window_size=window,
+            seqused_k=rows.n_keys,
+            block_table=rows.pages,
+            **self._options,
+        )
+        return mixed.view(n_batch, n_new, -1)
+
+
+def _halves(fused: Tensor) -> tuple[Tensor, ...]:
+    """Keys and values, uncopied. Shapes: fused (…, 2 * D), each half (…, D)."""
+    return fused.chunk(2, dim=-1)
+
+
+def why_no_flash(dtype: torch.dtype, device: torch.device | None) -> list[str]:
+    """What keeps any FlashAttention-2 from serving; `device` None may yet be any."""
+    reasons = []
+    if not torch.cuda.is_available() or torch.version.hip or (device is not None and device.type != "cuda"):
+        reasons.append("it needs a CUDA device and a CUDA build of torch")
+    elif (got := torch.cuda.get_device_capability(device)) < MIN_CAPABILITY:
+        reasons.append(f"it needs compute capability {_dotted(MIN_CAPABILITY)}, this device has {_dotted(got)}")
+    if dtype not in HALVES:
+        reasons.append(f"it takes no {str(dtype).removeprefix('torch.')}, cast the model with dtype float16 or bfloat16")
+    return reasons
+
+
+def choose_flash() -> tuple[str, str]:
+    """Which of the two serves, and why."""
+    if importlib.util.find_spec("flash_attn") is not None:
+        return FlashAttention.name, "FlashAttention-2 of the flash-attn package, which is installed"
+    return TorchFlashAttention.name, "torch's own FlashAttention-2, for the flash-attn package is not installed"
+
+
+def _dotted(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))

@@ -1,0 +1,215 @@
+"""Decoding in passes of a few fixed shapes over one static cache, each recorded once and replayed as a CUDA graph.
+
+At one sequence, what a GPU waits for is launches; a replay is one, whatever the layers. Lengths, last picks and the verdict on
+drafts stay on the device, so a pass can be launched before the one ahead of it was read. The recorder is a parameter: with
+`record_nothing` all of this runs on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.appending import PAGE_TOKENS, AppendingAttention, NewRows
+from engine.fim import Ids
+from engine.heads import GPTBigCodeForCausalLM
+from engine.kv_cache import KVCache
+
+SHAPES = ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 1), (4, 1))  # sequences, rows of each
+MAX_SEQUENCES, MAX_ROWS = (max(counts) for counts in zip(*SHAPES, strict=True))
+N_SPARE = 4 * MAX_ROWS  # places behind the model's positions: for rows that are launched and never taken
+LAST_PICK = -1  # for a pass's first id: what the device picked last; behind it: no draft
+SMALLEST_WAIT = 1e-30  # keeps the logarithm finite, so that temperature 0 times it is 0
+
+Pass = Callable[[], None]
+Recorder = Callable[[Pass], Pass]
+
+
+def record_nothing(run: Pass) -> Pass:
+    """The recorder for devices without graphs: a replay is the pass itself."""
+    return run
+
+
+def record_cuda_graph(run: Pass) -> Pass:
+    """Runs the pass, so that kernels are loaded and workspaces allocated, and records it."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on with what they do
+        run()
+    return graph.replay
+
+
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """What one sequence got of a pass: the token behind each row that was taken, and its log-probability."""
+
+    token_ids: Ids
+    logprobs: tuple[float, ...]
+
+
+class Launched:
+    """A pass under way; reading it is the one time that the host waits."""
+
+    def __init__(self, result: Tensor, logits: Tensor) -> None:
+        """Shapes: result (B, 2 * T + 1): picks, log-probabilities, rows taken; logits (B, V)."""
+        self.logits = logits  # behind each sequence's last row taken; the next pass of this shape overwrites them
+        self.n_rows = len(result) * (result.shape[1] // 2)  # that the model computes, of all sequences
+        self._result = result.to("cpu", non_blocking=True, copy=True)  # into pinned memory
+        self._event = torch.cuda.Event() if result.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._event is not None:
+            self._event.record()
+
+    def read(self) -> list[Picks]:
+        """Waits for the pass; one answer per sequence."""
+        if self._event is not None:
+            self._event.synchronize()
+        picks = []
+        for *numbers, n_taken in self._result.tolist():
+            half, n = len(numbers) // 2, int(n_taken)
+            picks.append(Picks(tuple(map(int, numbers[:n])), tuple(numbers[half : half + n])))
+        return picks
+
+
+class StaticDecoder:
+    """A model's decoding passes, over a cache with a fixed place for each of a few sequences."""
+
+    def __init__(self, model: GPTBigCodeForCausalLM, attention: AppendingAttention, record: Recorder) -> None:
+        self.model, self.attention, self.record = model, attention, record
+        shape, device = model.new_cache().shape, model.device
+        self.capacity = -(-(shape.n_positions + N_SPARE) // PAGE_TOKENS) * PAGE_TOKENS
+        size = (shape.n_layer, MAX_SEQUENCES, self.capacity, shape.n_kv_head, 2 * shape.head_dim)
+        with torch.inference_mode():
+            self.kv = torch.zeros(size, dtype=shape.dtype, device=device)  # (L, B, C, K, 2 * D)
+            self.lengths = torch.zeros(MAX_SEQUENCES, dtype=torch.long, device=device)
+            self.last = torch.zeros(MAX_SEQUENCES, dtype=torch.long, device=device)
+            self.temperature = torch.zeros((), device=device)
+        self._passes: dict[tuple[int, int], _StaticPass] = {}
+
+    def warm_up(self) -> None:
+        """Records every shape, so that no request pays for it."""
+        for shape in SHAPES:
+            self._pass(shape)
+
+    @torch.inference_mode()
+    def load(self, caches: Sequence[KVCache], temperature: float = 0.0) -> None:
+        """Copies each cache to the place of one sequence; the first pass must then name its first id."""
+        self.lengths.zero_()
+        for idx, cache in enumerate(caches):
+            self.kv[:, idx, : cache.length] = cache.rows(0)[:, 0].transpose(1, 2)  # (L, S, K, 2 * D)
+            self.lengths[idx].fill_(cache.length)
+        self.temperature.fill_(temperature)
+
+    @torch.inference_mode()
+    def store(self, idx: int, cache: KVCache, n_rows: int) -> None:
+        """Puts `n_rows` of a sequence, behind those that the cache has, into the cache."""
+        new = self.kv[:, idx, cache.length : cache.length + n_rows]  # (L, T, K, 2 * D)
+        cache.extend(new.transpose(1, 2)[:, None])
+
+    @torch.inference_mode()
+    def launch(self, ids: Sequence[Ids], *, forced: bool = False) -> Launched:
+        """Starts a pass: for each sequence its first id, for a single one also a draft behind it. Waits for nothing.
+
+        Of a draft so much is taken as the model picks itself; all of it where it is `forced`.
+        """
+        n_rows = len(ids[0])
+        shape = next(shape for shape in SHAPES if shape[0] >= len(ids) and shape[1] >= n_rows)
+        recorded = self._pass(shape)
+        recorded.start(ids, n_rows if forced else 0)
+        return Launched(recorded.result, recorded.logits)
+
+    def _pass(self, shape: tuple[int, int]) -> _StaticPass:
+        if shape not in self._passes:
+            self._passes[shape] = _StaticPass(self, *shape)
+        return self._passes[shape]
+
+
+class _StaticPass:
+    """One shape's pass: what it reads and writes lies at addresses that never change."""
+
+    def __init__(self, decoder: StaticDecoder, n_sequences: int, n_rows: int) -> None:
+        self._decoder, self._size = decoder, (n_sequences, n_rows)
+        model, device = decoder.model, decoder.model.device
+        with torch.inference_mode():
+            self._ids = torch.full(self._size, LAST_PICK, device=device)
+            self._n_forced = torch.zeros((), dtype=torch.long, device=device)
+            self.result = torch.zeros(n_sequences, 2 * n_rows + 1, device=device)  # in float32 every id is exact
+            self.logits = torch.zeros(n_sequences, model.n_used_ids, device=device)
+            before = decoder.lengths.clone(), decoder.last.clone()
+            self._replay = decoder.record(self._run)
+            decoder.lengths.copy_(before[0])  # recording ran the pass
+            decoder.last.copy_(before[1])
+        self._is_blank = True  # nothing but last picks to read
+
+    def start(self, ids: Sequence[Ids], n_forced: int) -> None:
+        """Hands over the ids and replays."""
+        is_blank = not n_forced and all(each == (LAST_PICK,) for each in ids)
+        if not (is_blank and self._is_blank):
+            padded = [(*each, *(LAST_PICK,) * (self._size[1] - len(each))) for each in ids]
+            padded += [(LAST_PICK,) * self._size[1]] * (self._size[0] - len(ids))
+            self._ids.copy_(torch.tensor(padded, pin_memory=self._ids.is_cuda), non_blocking=True)
+            self._n_forced.fill_(n_forced)
+            self._is_blank = is_blank
+        self._replay()
+
+    def _run(self) -> None:
+        """The pass: embeddings, layers, head, picks, and what of the draft is taken."""
+        decoder, (n_sequences, n_rows) = self._decoder, self._size
+        lengths, last = decoder.lengths[:n_sequences], decoder.last[:n_sequences]
+        first = torch.where(self._ids[:, 0] == LAST_PICK, last, self._ids[:, 0])
+        ids = torch.cat((first[:, None], self._ids[:, 1:]), dim=1)  # (B, T)
+        rows = NewRows(lengths, n_rows, decoder.capacity)
+        logits = _logits(decoder, ids, rows)  # (B, T, V)
+        picked = _pick(logits, decoder.temperature)
+        logprobs = logits.gather(-1, picked[..., None])[..., 0] - logits.logsumexp(-1)
+        n_agreed = (picked[:, :-1] == ids[:, 1:]).long().cumprod(-1).sum(-1)
+        n_taken = torch.maximum(n_agreed + 1, self._n_forced)  # (B,)
+        last.copy_(picked.gather(1, n_taken[:, None] - 1)[:, 0])
+        self.logits.copy_(logits.gather(1, (n_taken - 1)[:, None, None].expand(-1, 1, logits.shape[-1]))[:, 0])
+        lengths.add_(n_taken)
+        self.result.copy_(torch.cat((picked, logprobs, n_taken[:, None]), dim=-1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Appended:
+    """Attention as a layer calls it, for one pass: what it is handed are the new rows alone."""
+
+    decoder: StaticDecoder
+    rows: NewRows
+    name: str = "appended"
+
+    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
+        """Nothing: the rows know."""
+        return None
+
+    def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
+        """See `AppendingAttention.append`."""
+        return self.decoder.attention.append(q, kv, self.decoder.kv[layer_idx, : len(q)], self.rows, layer_idx=layer_idx)
+
+
+def _logits(decoder: StaticDecoder, ids: Tensor, rows: NewRows) -> Tensor:
+    """Scores after each row, in float32, padding ids left out. Shapes: ids (B, T), result (B, T, V)."""
+    model, transformer = decoder.model, decoder.model.transformer
+    positions = rows.places.clamp(max=model.config.n_positions - 1)  # of rows that are never taken
+    h = transformer.wte(ids.clamp(min=0)) + transformer.wpe(positions)
+    attend = _Appended(decoder, rows)
+    for block in transformer.h:
+        h = block(h, attend, None, None)
+    logits: Tensor = model.lm_head(transformer.ln_f(h))
+    return logits[..., : model.n_used_ids].float()
+
+
+def _pick(logits: Tensor, temperature: Tensor) -> Tensor:
+    """The likeliest at temperature 0, else one by its probability: with Gumbel's noise the two are one formula.
+
+    Source: Gumbel 1954. Shapes: logits (B, T, V), temperature (), result (B, T).
+    """
+    waits = torch.empty_like(logits).exponential_().clamp_(min=SMALLEST_WAIT)
+    return (logits - temperature * waits.log_()).argmax(-1)

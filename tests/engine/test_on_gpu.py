@@ -1,0 +1,91 @@
+"""What only a CUDA device can show: the real kernels, real graphs, and that no pass waits for the host."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from engine import gpu
+from engine.api import EngineOptions, Finish, Request, Stop
+from engine.attention import BACKENDS
+from engine.backends import FLASH_BACKENDS, choose_attention, make_appending, make_attention
+from engine.config import GPTBigCodeConfig
+from engine.flash_attention import FlashAttention
+from engine.graphs import LAST_PICK, StaticDecoder, record_cuda_graph, record_nothing
+from engine.heads import GPTBigCodeForCausalLM
+from engine.jobs import Job
+from engine.model_files import SHIPPED_MODEL
+from engine.runtime import load, warm_up
+from engine.steps import GraphStepper
+from tests.engine.pairs import SHAPE
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+
+
+def on_gpu(name: str, dtype: torch.dtype, **changes: object) -> GPTBigCodeForCausalLM:
+    if name == FlashAttention.name and importlib.util.find_spec("flash_attn") is None:
+        pytest.skip("the flash-attn package is not installed")
+    shape = {"n_embd": 256, "n_head": 4, "n_positions": 1024, "n_layer": 4, **changes}
+    config = GPTBigCodeConfig.from_dict({**SHAPE, **shape})
+    torch.manual_seed(0)
+    return GPTBigCodeForCausalLM(config, make_attention(name, config)).to("cuda", dtype).eval()
+
+
+@HALVES
+@pytest.mark.parametrize("name", list(FLASH_BACKENDS))
+@pytest.mark.parametrize("multi_query", [True, False])
+def test_real_kernels_are_the_reference_s(name, dtype, multi_query) -> None:
+    model = on_gpu(name, dtype, multi_query=multi_query)
+    assert gpu.why_unfit(model.transformer.attention, model) is None
+
+
+@pytest.mark.parametrize("name", [*BACKENDS, *FLASH_BACKENDS])
+def test_recorded_passes_pick_what_plain_ones_pick(name) -> None:
+    model = on_gpu(name, torch.float16)
+    ids = torch.arange(3, 90, device="cuda")[None]
+    picked = []
+    for record in (record_nothing, record_cuda_graph):
+        cache = model.new_cache()
+        with torch.inference_mode():
+            model(ids[:, :-1], kv_cache=cache)
+        static = StaticDecoder(model, make_appending(model.transformer.attention, model.config), record)
+        static.warm_up()
+        static.load([cache])
+        launched = static.launch([(int(ids[0, -1]),)])
+        token_ids = []
+        for n_rows in (1, 2, 4, 8, 16, 1, 1, 16):
+            token_ids += launched.read()[0].token_ids
+            launched = static.launch([(LAST_PICK, *(7,) * (n_rows - 1))])
+        picked.append(token_ids)
+    assert picked[0] == picked[1]
+
+
+def test_a_launch_never_waits_for_the_device() -> None:
+    model = on_gpu("torch_flash", torch.float16)
+    static = StaticDecoder(model, make_appending(model.transformer.attention, model.config), record_cuda_graph)
+    static.warm_up()
+    static.load([model.new_cache()])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        launched = [static.launch([ids]) for ids in ((5,), (LAST_PICK,), (LAST_PICK, 3, 4, 5), (LAST_PICK,))]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert [len(each.read()[0].token_ids) > 0 for each in launched] == [True] * 4
+
+
+def test_the_engine_chooses_flash_and_graphs_and_answers() -> None:
+    runtime = load(EngineOptions(model=str(SHIPPED_MODEL)), lambda share: None)
+    warm_up(runtime)
+    assert isinstance(runtime.decoder._stepper, GraphStepper)
+    assert runtime.placement.attention == choose_attention("auto", torch.float16, torch.device("cuda"))[0]
+    for n in (1, 3):
+        request = Request(document="d", prefix="def total(items):\n    ", suffix="\n", stop=Stop.NONE, n=n, max_tokens=20)
+        chunks = list(runtime.decoder.complete(Job(request)))
+        assert {chunk.choice for chunk in chunks} == set(range(n))
+        assert chunks[-1].counters.finish in (Finish.MAX_TOKENS, Finish.END_OF_TEXT)
