@@ -26,6 +26,7 @@ from engine.native.library import Block, Linear, Norm, Shape, load_library, vari
 from engine.quantize import EMBEDDINGS, load_quantized
 from engine.weights import Progress
 
+MIN_TELLING_BYTES = 1 << 18  # a smaller read tells more about the threads' start
 # enum activation of kernels.h; the roundings that set gelu_new apart are finer than int8
 ACTIVATIONS = {"gelu_pytorch_tanh": 2, "gelu_new": 2, "gelu_fast": 2, "gelu": 3, "relu": 4}
 
@@ -83,7 +84,9 @@ class Kernels:
 
     def read_speed(self) -> float:
         """Bytes per second that all threads together read of the weights, one after the other as a token reads them."""
-        weights = [tensor for tensor in self._tensors.values() if tensor.dtype is torch.int8]
+        weights = [
+            tensor for tensor in self._tensors.values() if tensor.dtype is torch.int8 and tensor.nbytes >= MIN_TELLING_BYTES
+        ]
         speeds: list[float] = [
             self._library.midfill_read_speed(self._model, tensor.data_ptr(), tensor.nbytes) for tensor in weights
         ]

@@ -193,13 +193,18 @@ struct reading {
   atomic_llong sum;
 };
 
+#define READ_BYTES 32768 /* of which shares are made, as of a panel */
+
 static void read_share(void *argument, int rank) {
   struct reading *reading = argument;
-  long share = reading->n_bytes / pool_size(reading->model->pool) / 256 * 256;
-  const int64_t *at = (const int64_t *)(reading->bytes + rank * share), *end = at + share / 8;
+  struct midfill_model *model = reading->model;
   int64_t sums[32] = {0};
-  for (; at < end; at += 32)
-    for (int i = 0; i < 32; i++) sums[i] ^= at[i];
+  int from, to;
+  while (take(model->counters, (int)(reading->n_bytes / READ_BYTES), pool_size(model->pool), rank, &from, &to)) {
+    const int64_t *at = (const int64_t *)(reading->bytes + (long)from * READ_BYTES), *end = at + (long)(to - from) * READ_BYTES / 8;
+    for (; at < end; at += 32)
+      for (int i = 0; i < 32; i++) sums[i] ^= at[i];
+  }
   for (int i = 1; i < 32; i++) sums[0] ^= sums[i];
   atomic_fetch_add(&reading->sum, sums[0]); /* so that nothing is optimised away */
 }
@@ -208,8 +213,9 @@ double midfill_read_speed(struct midfill_model *model, const int8_t *bytes, long
   struct reading reading = {.model = model, .bytes = bytes, .n_bytes = n_bytes};
   struct timespec start, end;
   pool_expect(model->pool, FOR_ALL, 1);
+  reset_counters(model, 1);
   clock_gettime(CLOCK_MONOTONIC, &start);
   pool_run(model->pool, read_share, &reading);
   clock_gettime(CLOCK_MONOTONIC, &end);
-  return (double)n_bytes / ((double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec));
+  return (double)(n_bytes / READ_BYTES * READ_BYTES) / ((double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec));
 }
