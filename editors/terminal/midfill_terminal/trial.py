@@ -131,7 +131,8 @@ class Trial(App[None]):
     def _show_status(self, status: dict[str, Any]) -> None:
         share = "" if status["progress"] in (None, 1) else f" {status['progress']:.0%}"
         detail = f": {status['detail']}" if status["state"] == "engine_down" else ""
-        self._title(f"{status['model']} on {status['device']}, {status['dtype']}: {status['state']}{share}{detail}")
+        where = f" on {status['device']}, {status['dtype']}" if status["device"] else ""
+        self._title(f"{status['model']}{where}: {status['state']}{share}{detail}")
 
     def _title(self, about: str) -> None:
         self.query_one("#title", Static).update(f"{self.path.name}   {about}")
