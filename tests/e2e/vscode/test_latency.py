@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, TimeoutError
 
 from tests.e2e.home import ROOT, Home
 from tests.e2e.vscode.code_server import CodeServer, Window
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.e2e
 
 N_KEYS = 60
 N_WARM = 10
+PATIENCE_MS = 5000  # with one key: the next may overtake a request, as in use
 OUT = ROOT / "build/bench/e2e-vscode.json"
 PEER = Path(__file__).parent / "peer"
 
@@ -38,6 +39,8 @@ _WATCH = """() => {
   const watched = document.querySelector('.editor-instance');
   new MutationObserver(look).observe(watched, { subtree: true, childList: true, characterData: true });
 }"""
+
+_TAKE = "() => { const { took } = window; window.took = undefined; return took; }"
 
 
 def test_key_to_drawn(vscode: CodeServer, home: Home, browser: Browser) -> None:
@@ -68,10 +71,19 @@ def _times(window: Window, path: Path) -> list[float]:
     window.open(path)
     window.page.evaluate(_WATCH)
     times = []
-    for _ in range(N_WARM + N_KEYS):
+    n_missed = 0
+    while len(times) < N_WARM + N_KEYS:
         window.press("Enter", "v")
-        window.page.wait_for_function("window.took !== undefined")
-        times.append(float(window.page.evaluate("() => { const took = window.took; window.took = undefined; return took; }")))
+        try:
+            window.page.wait_for_function("window.took !== undefined", timeout=PATIENCE_MS)
+        except TimeoutError:
+            n_missed += 1
+            assert n_missed < N_KEYS // 10, f"nothing was drawn {n_missed} times; the last of them, after {len(times)} keys"
+            print(f"nothing was drawn after {len(times)} keys; status {window.status}")
+        else:
+            times.append(
+                float(window.page.evaluate("() => { const took = window.took; window.took = undefined; return took; }"))
+            )
         window.press("x")
         window.sees("")
         window.page.wait_for_timeout(100)
