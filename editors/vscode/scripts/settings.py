@@ -7,10 +7,10 @@ What the user alone may set has the scope "machine", which VS Code never reads f
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
-
-from lsp_server.schema import schema
 
 MANIFEST = Path(__file__).parents[1] / "package.json"
 _PATH = {
@@ -30,7 +30,7 @@ _COPIED = ("type", "default", "minimum", "maximum", "enum", "items")
 def with_settings(manifest: dict[str, Any]) -> dict[str, Any]:
     """Gives the manifest with the server's settings, and the one that is this extension's own."""
     properties = {"midfill.path": _PATH}
-    for order, (name, setting) in enumerate(schema()["properties"].items(), 1):
+    for order, (name, setting) in enumerate(_schema()["properties"].items(), 1):
         properties[f"midfill.{name}"] = _property(setting, order)
     configuration = manifest["contributes"]["configuration"] | {"properties": properties}
     return manifest | {"contributes": manifest["contributes"] | {"configuration": configuration}}
@@ -38,6 +38,13 @@ def with_settings(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def written(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+
+
+def _schema() -> dict[str, Any]:
+    """Asks the server, as every editor must: nothing under editors/ imports it."""
+    printed = subprocess.run([sys.executable, "-m", "lsp_server", "schema"], capture_output=True, check=True).stdout
+    schema: dict[str, Any] = json.loads(printed)
+    return schema
 
 
 def _property(setting: dict[str, Any], order: int) -> dict[str, Any]:
