@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from lsp_server.schema import schema
 
 EDITORS = Path(__file__).parent
 VIMDOC_PLACE = ("Each setting of the server:", "=" * 78)
@@ -30,7 +30,8 @@ ELISP_TYPES = {
 
 def generated() -> dict[Path, str]:
     """Gives every generated file with its content as it should be."""
-    settings: dict[str, dict[str, Any]] = schema()["properties"]
+    printed = subprocess.run([sys.executable, "-P", "-m", "lsp_server", "schema"], capture_output=True, check=True).stdout
+    settings: dict[str, dict[str, Any]] = json.loads(printed)["properties"]
     return {
         EDITORS / "neovim/lua/midfill/settings.lua": _lua(settings),
         EDITORS / "emacs/midfill-settings.el": _elisp(settings),

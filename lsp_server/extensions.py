@@ -42,8 +42,7 @@ def did_partially_accept(ls: MidfillServer, params: Any) -> None:
     if found := _find(ls, params):
         n_units = params.get("acceptedLength")
         if isinstance(n_units, int) and not isinstance(n_units, bool) and n_units > 0:
-            ls.stats.count("partially_accepted")
-            ls.stats.count("chars_accepted_in_part", min(n_units, len(found[1].text)))
+            ls.stats.taken_in_part(found[1].id, len(found[1].text), n_units)
         else:
             _log.warning("acceptedLength must be a number of UTF-16 units above 0, got %.80r", n_units)
 

@@ -39,6 +39,7 @@ class Stats:
         self._counts: Counter[str] = Counter()
         self._latencies: Counter[int] = Counter()  # by bucket
         self._offered: set[str] = set()
+        self._n_left: dict[str, int] = {}  # characters not yet taken, by the suggestion of which part was
 
     def count(self, name: str, n: int = 1) -> None:
         assert name in COUNTS
@@ -61,6 +62,17 @@ class Stats:
             self._offered.add(suggestion_id)
             self.count("offered")
             self.count("chars_offered", n_chars)
+
+    def taken_in_part(self, suggestion_id: str, n_chars: int, n_taken: int) -> None:
+        """Counts a word or a line that was taken of a text of `n_chars`.
+
+        A client that drew the rest by itself goes on counting in the first text, one that asked again counts in the rest.
+        """
+        n_left = n_chars - min(n_taken, n_chars)
+        n_before = self._n_left.get(suggestion_id, n_chars)
+        self._n_left[suggestion_id] = min(n_left, n_before)
+        self.count("partially_accepted")
+        self.count("chars_accepted_in_part", max(n_before - n_left, 0))
 
     def took(self, ms: float) -> None:
         """Counts the time from a request's arrival to its answer."""

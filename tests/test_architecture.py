@@ -21,7 +21,9 @@ LIGHT = {
 }
 DOORS = {"engine.client", "engine.local", "engine.scripted"}  # opened inside open_engine, once one is asked for
 MAX_LINES, ARGUE_ABOVE_LINES = 500, 300
-ARGUED: dict[str, str] = {}
+ARGUED = {
+    "lsp_server/scheduler.py": "one keystroke's way, and the two things done behind it, share turns and decodes: apart they hide it",
+}
 # What the server's modules may know of the engine. backend.py alone opens one, decode.py reads its stream, and to the
 # scheduler it is plain data, and a type to hand on.
 PLAIN_DATA = {"Counters", "Engine", "EngineClosed", "Finish", "Status"}

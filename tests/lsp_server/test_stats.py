@@ -100,3 +100,13 @@ KEPT = [
 def test_what_is_kept_of_a_suggestion_is_looked_for_where_it_was_put(now, n_wanted) -> None:
     n = n_kept(Text.of(now), len(BEFORE), BEFORE, ACCEPTED)
     assert abs(n - n_wanted) <= (2 if n_wanted else 0) or now == "import os\n" + ACCEPTED
+
+
+def test_words_taken_one_by_one_are_each_counted_once_whichever_text_the_client_counts_in() -> None:
+    stats = Stats()
+    for n_chars, n_taken in ((20, 5), (20, 9)):  # in the first text
+        stats.taken_in_part("1", n_chars, n_taken)
+    for n_chars, n_taken in ((20, 5), (15, 4)):  # in the rest
+        stats.taken_in_part("2", n_chars, n_taken)
+    totals = stats.summary()
+    assert (totals["partially_accepted"], totals["chars_accepted_in_part"]) == (4, 18)

@@ -180,7 +180,7 @@ class Session:
 async def open_session(serve_args: list[str], deadline_ms: int | None = DEADLINE_MS) -> AsyncIterator[Session]:
     """Starts `midfill serve` with the arguments, initialises it with UTF-32 positions, and shuts it down at the end."""
     client = _Client()
-    await client.start_io(sys.executable, "-m", "lsp_server", "serve", "--log-level", "error", *serve_args)
+    await client.start_io(sys.executable, "-P", "-m", "lsp_server", "serve", "--log-level", "error", *serve_args)
     try:
         general = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
         inline = types.TextDocumentClientCapabilities(inline_completion=types.InlineCompletionClientCapabilities())
