@@ -101,12 +101,11 @@ class Decoder:
     def _decode_all(self, cached: CachedPrompt, prompt: FimPrompt, job: Job, tally: Tally) -> Generator[Chunk, None, Finish]:
         """Streams all alternatives, side by side where that is faster and the caches' budget has room; why the last ended."""
         cached.truncate(len(prompt.ids))
-        n_tokens = (len(prompt.ids) + job.request.max_tokens) * job.request.n
-        if job.request.n > 1 and n_tokens * cached.kv.shape.bytes_per_token <= self.pool.budget_bytes:
+        n_most = (len(prompt.ids) + job.request.max_tokens) * job.request.n
+        has_room = n_most * cached.kv.shape.bytes_per_token <= self.pool.budget_bytes
+        if has_room and self._stepper.goes_side_by_side(job.request.n):
             alternatives = [self._alternative(cached, prompt, choice, job.request) for choice in range(job.request.n)]
-            lanes = self._stepper.lanes(cached, alternatives)
-            if lanes is not None:
-                return (yield from decode_together(alternatives, lanes, job, tally))
+            return (yield from decode_together(alternatives, self._stepper.lanes(cached, alternatives), job, tally))
         for choice in range(job.request.n):
             cached.truncate(len(prompt.ids))
             finish = yield from self._decode(cached, prompt, choice, job, tally)

@@ -57,8 +57,12 @@ class Stepper(Protocol):
         """Steps behind the cached prompt, which at the end holds every token that was fed and right."""
         ...
 
-    def lanes(self, cached: CachedPrompt, alternatives: list[Alternative]) -> Lanes | None:
-        """Places for several alternatives behind the cached prompt; None where they are better decoded one by one."""
+    def goes_side_by_side(self, n_alternatives: int) -> bool:
+        """Whether so many alternatives are better decoded in `lanes` than one by one."""
+        ...
+
+    def lanes(self, cached: CachedPrompt, alternatives: list[Alternative]) -> Lanes:
+        """Places for several alternatives behind the cached prompt."""
         ...
 
 
@@ -81,10 +85,13 @@ class EagerStepper:
         """See `Stepper`."""
         yield lambda ids: (self._verify(decoding, ids), len(ids) - 1)
 
-    def lanes(self, cached: CachedPrompt, alternatives: list[Alternative]) -> Lanes | None:
+    def goes_side_by_side(self, n_alternatives: int) -> bool:
         """See `Stepper`; the int8 kernels take one sequence at a time."""
-        if isinstance(self._model, QuantizedForCausalLM) or len(alternatives) < MIN_SIDE_BY_SIDE:
-            return None
+        return n_alternatives >= MIN_SIDE_BY_SIDE and not isinstance(self._model, QuantizedForCausalLM)
+
+    def lanes(self, cached: CachedPrompt, alternatives: list[Alternative]) -> Lanes:
+        """See `Stepper`."""
+        assert not isinstance(self._model, QuantizedForCausalLM)
         return BatchedLanes(self._model, cached, alternatives)
 
     def _verify(self, decoding: Decoding, ids: Ids) -> list[Sampled]:
@@ -162,7 +169,11 @@ class GraphStepper:
         finally:
             steps.close()
 
-    def lanes(self, cached: CachedPrompt, alternatives: list[Alternative]) -> Lanes | None:
+    def goes_side_by_side(self, n_alternatives: int) -> bool:
+        """See `Stepper`."""
+        return n_alternatives > 1
+
+    def lanes(self, cached: CachedPrompt, alternatives: list[Alternative]) -> Lanes:
         """See `Stepper`."""
         fit = len(alternatives) <= MAX_SEQUENCES
         return GraphLanes(self._static, cached, alternatives) if fit else self._eager.lanes(cached, alternatives)

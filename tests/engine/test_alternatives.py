@@ -6,9 +6,8 @@ import random
 
 import pytest
 
-from engine.alternatives import Alternative, Lanes
 from engine.api import Chunk, Finish, Request, Stop
-from engine.cache_pool import CachedPrompt, CachePool
+from engine.cache_pool import CachePool
 from engine.decoder import Decoder
 from engine.jobs import Job
 from engine.steps import EagerStepper
@@ -22,8 +21,8 @@ SOURCE = "def total(items):\n    result = 0\n    for item in items:\n        res
 class OneByOne(EagerStepper):
     """Plain passes that never take several sequences."""
 
-    def lanes(self, cached: CachedPrompt, alternatives: list[Alternative]) -> Lanes | None:
-        return None
+    def goes_side_by_side(self, n_alternatives: int) -> bool:
+        return False
 
 
 def one_by_one(folder) -> Decoder:
