@@ -22,7 +22,7 @@ LIGHT = {
 DOORS = {"engine.client", "engine.local", "engine.scripted"}  # opened inside open_engine, once one is asked for
 MAX_LINES, ARGUE_ABOVE_LINES = 500, 300
 ARGUED = {
-    "lsp_server/scheduler.py": "one keystroke's way, and the two things done behind it, share turns and decodes: apart they hide it",
+    "lsp_server/scheduler.py": "a keystroke's way and what is done behind it share turns and decodes",
 }
 # What the server's modules may know of the engine. backend.py alone opens one, decode.py reads its stream, and to the
 # scheduler it is plain data, and a type to hand on.
