@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.cores import n_physical_cores
-from tests.bench.peers import N_CONTEXT, PEERS, convert
+from tests.bench.peers import PEERS, convert
+from tests.bench.shapes import config, write_random
 
-SHAPES = {
-    "tiny_starcoder_py": {"n_layer": 20, "n_embd": 768, "n_head": 12, "vocab_size": 49152, "n_positions": 8192},
-    "santacoder": {"n_layer": 24, "n_embd": 2048, "n_head": 16, "vocab_size": 49280, "n_positions": N_CONTEXT},
-}
+SHAPES = ("tiny_starcoder_py", "santacoder")
 N_DECODE = 24
 SHORT, LONG, DOCUMENT = 512, 1900, 1500  # tokens
 DISTRIBUTIONS = {"ctranslate2 int8": "ctranslate2", "llama.cpp q8_0": "llama-cpp-python", "llama.cpp q4_0": "llama-cpp-python"}
@@ -59,33 +57,23 @@ class Worker:
 
 
 def checkpoint(name: str, build: Path) -> Path:
-    """A folder with the shape's random weights, in float16."""
-    import torch
-    from transformers import GPTBigCodeConfig, GPTBigCodeForCausalLM
-
+    """A folder with the shape's random weights."""
     folder = build / f"cpu-{name}"
-    if not (folder / "model.safetensors").exists():
-        torch.manual_seed(0)
-        torch.set_default_dtype(torch.float16)
-        config = GPTBigCodeConfig(**SHAPES[name], activation_function="gelu_pytorch_tanh", bos_token_id=0, eos_token_id=0)
-        GPTBigCodeForCausalLM(config).save_pretrained(folder, max_shard_size="100GB")
-        torch.set_default_dtype(torch.float32)
-    return folder
+    return folder if (folder / "tokenizer.json").exists() else write_random(name, folder)
 
 
 def weight_bytes(name: str) -> tuple[int, int]:
     """int8 bytes that one token reads: all weights, and the keys and values of one cached token."""
-    shape = SHAPES[name]
-    n_embd, head_dim = shape["n_embd"], shape["n_embd"] // shape["n_head"]
-    layer = n_embd * (n_embd + 2 * head_dim) + n_embd * n_embd + 8 * n_embd * n_embd
-    return shape["n_layer"] * layer + shape["vocab_size"] * n_embd, shape["n_layer"] * 2 * head_dim * 4
+    shape = config(name)
+    layer = shape.n_embd * (shape.n_embd + 2 * shape.head_dim) + shape.n_embd * shape.n_embd + 8 * shape.n_embd * shape.n_embd
+    return shape.n_layer * layer + shape.vocab_size * shape.n_embd, shape.n_layer * 2 * shape.head_dim * 4
 
 
 def measure(name: str, build: Path, n_threads: int, n_rounds: int) -> dict[str, Any]:
     """All engines on one shape, in turns."""
     folder = checkpoint(name, build)
     workers: dict[str, Worker] = {}
-    result: dict[str, Any] = {"engines": {}}
+    result: dict[str, Any] = {}
     for engine in PEERS:
         try:
             convert(engine, folder)
@@ -93,7 +81,7 @@ def measure(name: str, build: Path, n_threads: int, n_rounds: int) -> dict[str, 
                 Worker(engine, folder, n_threads).close()  # quantises and keeps; what counts is the second start
             workers[engine] = Worker(engine, folder, n_threads)
         except (ImportError, RuntimeError) as error:
-            result["engines"][engine] = {"missing": str(error)}
+            result[engine] = {"missing": str(error)}
     times: dict[str, dict[str, list[float]]] = {engine: defaultdict(list) for engine in workers}
     read_gb_s = []
     for _ in range(n_rounds):
@@ -104,9 +92,9 @@ def measure(name: str, build: Path, n_threads: int, n_rounds: int) -> dict[str, 
             times[engine]["decode_ms"] += worker("decode", N_DECODE)
     for engine, worker in workers.items():
         medians = {key: round(statistics.median(values), 3) for key, values in times[engine].items()}
-        result["engines"][engine] = medians | {"load_s": round(worker.load_s, 2), "rss_mb": round(worker("rss_mb"))}
+        result[engine] = medians | {"load_s": round(worker.load_s, 2), "rss_mb": round(worker("rss_mb"))}
         if engine in DISTRIBUTIONS:
-            result["engines"][engine]["version"] = importlib.metadata.version(DISTRIBUTIONS[engine])
+            result[engine]["version"] = importlib.metadata.version(DISTRIBUTIONS[engine])
     midfill = workers["midfill"]
     midfill("prefill", DOCUMENT)
     step_ms = statistics.median(midfill("decode", N_DECODE))
@@ -116,15 +104,14 @@ def measure(name: str, build: Path, n_threads: int, n_rounds: int) -> dict[str, 
     weights, kv = weight_bytes(name)
     n_bytes = weights + kv * (SHORT + N_DECODE // 2)
     result["read_gb_s"] = round(statistics.median(read_gb_s), 2)
-    result["roofline_share"] = round(n_bytes / (result["engines"]["midfill"]["decode_ms"] * 1e6 * result["read_gb_s"]), 3)
+    result["roofline_share"] = round(n_bytes / (result["midfill"]["decode_ms"] * 1e6 * result["read_gb_s"]), 3)
     result["keystroke_in_steps"] = {n_new: round(each / step_ms, 3) for n_new, each in key_ms.items()}
     result["times_as_fast"] = {
         engine: {
-            key: round(values[key] / result["engines"]["midfill"][key], 2)
+            key: round(result[engine][key] / result["midfill"][key], 2)
             for key in (f"prefill_{SHORT}_ms", f"prefill_{LONG}_ms", "decode_ms")
         }
-        for engine, values in result["engines"].items()
-        if "missing" not in values
+        for engine in workers
     }
     return result
 

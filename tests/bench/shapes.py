@@ -44,7 +44,7 @@ def random_model(shape: GPTBigCodeConfig, dtype: torch.dtype, device: torch.devi
 
 
 def write_random(shape: str, folder: Path) -> Path:
-    """Writes a checkpoint in bfloat16, with the shipped tokenizer, whose ids are a part of the shape's."""
-    random_model(config(shape), torch.bfloat16, torch.device("cpu")).save_pretrained(folder)
+    """Writes a checkpoint in float16, with the shipped tokenizer, whose ids are a part of the shape's."""
+    random_model(config(shape), torch.float16, torch.device("cpu")).save_pretrained(folder)
     shutil.copy(SHIPPED_MODEL / "tokenizer.json", folder)
     return folder
