@@ -9,7 +9,9 @@ Source: Lundberg 2023, "The Art of Prompt Design: Prompt Boundaries and Token He
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.encoding import EncodedText
@@ -34,21 +36,20 @@ class Healing:
         self._ids = ids
         self.left = b"".join(map(tokenizer.token_bytes, ids))
 
-    def allowed(self) -> list[int] | None:
+    def allowed(self) -> NDArray[np.int64] | None:
         """Ids of the tokens that may come next; None for all. Any other way to cut the word was never trained."""
         if not self.left:
             return None
         whole = self._tokenizer.ids_starting_with(self.left)
-        return whole if len(self._ids) == 1 else [self._ids[0], *whole]
+        return whole if len(self._ids) == 1 else np.append(whole, self._ids[0])
 
     def constrain(self, logits: Tensor) -> Tensor:
         """The logits, -inf where a token is not allowed. Shapes: logits and result (V,)."""
         allowed = self.allowed()
         if allowed is None:
             return logits
-        constrained = torch.full_like(logits, -torch.inf)
-        constrained[allowed] = logits[allowed]
-        return constrained
+        index = torch.from_numpy(allowed).to(logits.device)
+        return torch.full_like(logits, -torch.inf).index_copy_(0, index, logits[index])
 
     def take(self, token_id: int) -> None:
         """Notes a token that was written."""

@@ -103,21 +103,19 @@ class Nearby:
     def __init__(self, prefix: Ids, suffix: Ids, tokenizer: Tokenizer, n_new: int, *, one_line: bool) -> None:
         self._tokenizer = tokenizer
         self._one_line = one_line
-        pieces = [tokenizer.token_bytes(token_id) for token_id in (*suffix, *prefix)]
-        before, after = b"".join(pieces[len(suffix) :]), b"".join(pieces[: len(suffix)])
-        # Text rarely holds this byte, so that no agreement crosses it; in front, it lets every place have a whole window.
-        text = bytes(_WINDOW) + after + b"\0" + before
+        before, before_starts = tokenizer.flat_bytes(prefix)
+        after, after_starts = tokenizer.flat_bytes(suffix)
+        # A zero in between, a byte that text rarely holds, so that no agreement crosses it; in front a whole window of them.
         self._prefix_start = _WINDOW + len(after) + 1
-        self._n = self._cursor = len(text)
+        self._n = self._cursor = self._prefix_start + len(before)
         room = self._n + n_new * tokenizer.n_longest + 1
         self._bytes = np.zeros(room, np.uint8)
-        self._bytes[: self._n] = np.frombuffer(text, np.uint8)
+        self._bytes[_WINDOW : self._prefix_start - 1] = after
+        self._bytes[self._prefix_start : self._n] = before
         self._windows = np.lib.stride_tricks.sliding_window_view(self._bytes, _WINDOW)  # a view: it sees what is appended
         self._starting = np.full(room, -1, np.int64)  # the token that begins at each byte; -1 inside one
-        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        starts = _WINDOW + np.cumsum(lengths) - lengths
-        starts[len(suffix) :] += 1
-        self._starting[starts] = (*suffix, *prefix)
+        self._starting[_WINDOW + after_starts] = suffix
+        self._starting[self._prefix_start + before_starts] = prefix
         self._rests: dict[bytes, int] = {}
 
     def append(self, token_id: int) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import codecs
 import json
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
 from engine.api import CheckpointError
 
@@ -81,7 +84,15 @@ class Tokenizer:
         """The bytes that a token stands for; none for special and padding ids."""
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
-    def ids_starting_with(self, text: bytes) -> list[int]:
+    def flat_bytes(self, ids: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The bytes of all the ids, end to end, and where those of each begin."""
+        flat, bounds = self._flat
+        index = np.asarray(ids, np.int64)
+        lengths = bounds[index + 1] - bounds[index]
+        starts = np.cumsum(lengths) - lengths
+        return flat[np.arange(lengths.sum()) + np.repeat(bounds[index] - starts, lengths)], starts
+
+    def ids_starting_with(self, text: bytes) -> NDArray[np.int64]:
         """Ids of the tokens that begin with the text."""
         tokens, ids = self._sorted
         first = bisect_left(tokens, text)
@@ -89,10 +100,16 @@ class Tokenizer:
         return ids[first:past]
 
     @cached_property
-    def _sorted(self) -> tuple[list[bytes], list[int]]:
+    def _flat(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The bytes of every id, end to end, and where each begins and the last ends."""
+        lengths = np.fromiter(map(len, self._bytes), np.int64, len(self._bytes))
+        return np.frombuffer(b"".join(self._bytes), np.uint8), np.concatenate(([0], np.cumsum(lengths)))
+
+    @cached_property
+    def _sorted(self) -> tuple[list[bytes], NDArray[np.int64]]:
         """The tokens that stand for text, in the order of their bytes, and their ids."""
         ids = sorted((idx for idx, token in enumerate(self._bytes) if token), key=self._bytes.__getitem__)
-        return [self._bytes[idx] for idx in ids], ids
+        return [self._bytes[idx] for idx in ids], np.array(ids, np.int64)
 
     def decode(self, ids: list[int]) -> str:
         """Text of the ids; bytes that are no UTF-8 become U+FFFD."""
