@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from engine.api import CheckpointError, Gate
 
 SHIPPED_MODEL = Path(__file__).parent / "models"
+GATE = "gate.json"
 HUB_FILES = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt"]  # what a model folder needs, weights once
 
 
@@ -49,12 +51,17 @@ def n_used_ids(folder: Path) -> int | None:
         raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error!r}") from error
 
 
+def write_gate(gate: Gate, folder: Path) -> None:
+    """Writes what `read_gate` reads."""
+    (folder / GATE).write_text(json.dumps(asdict(gate), indent=1) + "\n", "utf-8")
+
+
 def read_gate(folder: Path) -> Gate | None:
     """Reads how sure the model must be of what is shown unasked; None where the folder does not say.
 
     Raises: CheckpointError where the file says something else.
     """
-    path = folder / "gate.json"
+    path = folder / GATE
     try:
         values = json.loads(path.read_text("utf-8"))
         thresholds = {name: float(values[name]) for name in ("min_logprob", "mean_logprob")}

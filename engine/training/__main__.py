@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
+from engine.model_files import read_gate, write_gate
 from engine.tokenizer import Tokenizer
 from engine.training.batches import Batches
 from engine.training.bits import bits_per_byte, windows
@@ -29,7 +30,7 @@ from engine.training.fitting import fit_recall, nats_per_token, observe_all
 from engine.training.heap import keep_heap
 from engine.training.holes import held_out_holes, read_holes
 from engine.training.humaneval import HUMANEVAL, read_problems
-from engine.training.judgement import RELIABILITY, Gate, Judged, draw_reliability, fit_gate
+from engine.training.judgement import RELIABILITY, Judged, draw_reliability, fit_gate
 from engine.training.log import Entry
 from engine.training.packed import PackedAttention
 from engine.training.recipe import N_VOCAB, recipe
@@ -156,7 +157,7 @@ def fit_command(
         bar = progress.add_task("gate", total=len(holes))
         answers = answer_holes(holes, model, limits, partial(progress.advance, bar), n_workers=n_workers, ways=("spm",))
     gate = fit_gate(Judged.of(answers["spm"], Matches.of(holes, answers).right["spm"]))
-    gate.save(model)
+    write_gate(gate, model)
     alone = -sum(one.logprob for one in observed) / len(observed)
     logger.info("nats per token of a middle: %.3f alone, %.3f mixed", alone, nats_per_token(observed, weights))
     logger.info("gate: %s", gate)
@@ -201,7 +202,7 @@ def eval_command(
 
 
 def _judgement(judged: Judged, model: Path, folder: Path) -> dict[str, object]:
-    gate = Gate.from_folder(model)
+    gate = read_gate(model)
     precision, coverage = judged.at(gate) if gate else (None, None)
     draw_reliability(judged, folder / RELIABILITY)
     return {

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.api import Gate
 from engine.training.completer import Answer
 
-GATE, RELIABILITY = "gate.json", "reliability.png"
+RELIABILITY = "reliability.png"
 _MIN_PRECISION = 0.5
 _MIN_SHOWN = 20  # fewer say nothing about a precision
 _N_QUANTILES = 25
 _N_BINS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """The log-probabilities that a suggestion must reach to be shown, and what they were worth where they were fitted."""
-
-    min_logprob: float
-    mean_logprob: float
-    precision: float
-    coverage: float
-
-    def save(self, folder: Path) -> None:
-        """Writes the model folder's gate."""
-        (folder / GATE).write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> Gate | None:
-        """Reads it; None where there is none."""
-        path = folder / GATE
-        return cls(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +56,20 @@ class Judged:
 
 def fit_gate(judged: Judged) -> Gate:
     """The gate with the widest coverage among those precise enough; the most precise one where none is."""
-    candidates = []
+    gates: list[Gate] = []
+    worth: list[tuple[float, float, float]] = []
     shares = np.linspace(0, 1, _N_QUANTILES, endpoint=False)
     finite = np.isfinite(judged.mean)
     for least in np.quantile(judged.least[finite], shares):
         for mean in np.quantile(judged.mean[finite], shares):
-            gate = Gate(round(float(least), 4), round(float(mean), 4), 0.0, 0.0)
+            gate = Gate(min_logprob=round(float(least), 4), mean_logprob=round(float(mean), 4))
             precision, coverage = judged.at(gate)
             if coverage * len(judged.right) >= _MIN_SHOWN:
-                candidates.append(Gate(gate.min_logprob, gate.mean_logprob, round(precision, 4), round(coverage, 4)))
-    if not candidates:
+                gates.append(replace(gate, precision=round(precision, 4), coverage=round(coverage, 4)))
+                worth.append((min(precision, _MIN_PRECISION), coverage, precision))
+    if not gates:
         raise ValueError(f"{len(judged.right)} answers are too few to fit a gate; it takes some hundreds")
-    return max(candidates, key=lambda gate: (min(gate.precision, _MIN_PRECISION), gate.coverage, gate.precision))
+    return gates[max(range(len(gates)), key=worth.__getitem__)]
 
 
 def draw_reliability(judged: Judged, path: Path) -> None:

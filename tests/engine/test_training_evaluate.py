@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.api import Order, Request
+from engine.api import Gate, Order, Request
 from engine.cache_pool import CachePool
 from engine.decoder import Decoder
 from engine.jobs import Job
+from engine.model_files import read_gate, write_gate
 from engine.recall import EDGES, RecallWeights
 from engine.tokenizer import Tokenizer
 from engine.training.completer import Answer, Completer, Limits
@@ -19,7 +20,7 @@ from engine.training.evaluate import WAYS, Matches, answer_holes, share_solved
 from engine.training.fitting import fit_recall, nats_per_token, observe
 from engine.training.holes import LineHole
 from engine.training.humaneval import Problem
-from engine.training.judgement import Gate, Judged, draw_reliability, fit_gate
+from engine.training.judgement import Judged, draw_reliability, fit_gate
 from tests.engine.conftest import load
 
 LINES = [f"    self.field_{n} = reader.fetch(path, {n % 3})\n" for n in range(40)]
@@ -105,9 +106,10 @@ def test_too_few_answers_are_refused() -> None:
 
 
 def test_a_gate_is_read_back_as_written(tmp_path: Path) -> None:
-    assert Gate.from_folder(tmp_path) is None
-    Gate(-1.5, -0.5, 0.5, 0.2).save(tmp_path)
-    assert Gate.from_folder(tmp_path) == Gate(-1.5, -0.5, 0.5, 0.2)
+    gate = Gate(min_logprob=-1.5, mean_logprob=-0.5, precision=0.5, coverage=0.2)
+    assert read_gate(tmp_path) is None
+    write_gate(gate, tmp_path)
+    assert read_gate(tmp_path) == gate
     assert json.loads((tmp_path / "gate.json").read_text())["min_logprob"] == -1.5
 
 
