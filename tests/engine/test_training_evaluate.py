@@ -125,7 +125,7 @@ def test_empty_and_cut_answers_promise_nothing() -> None:
     row = Judged.of([Answer("", (), -0.1), Answer("x" * 99, (-0.1,))], [False, False])
     assert row.least[0] == -np.inf
     assert row.expected[1] == 0
-    assert row.at(Gate(-1e9, -1e9, 0, 0)) == (0.0, 0.5)
+    assert row.at(Gate(min_logprob=-1e9, mean_logprob=-1e9)) == (0.0, 0.5)
 
 
 PROBLEM = Problem("def double(x):\n", "    return y\n", "def check(f):\n    assert f(2) == 4\n", "double")
