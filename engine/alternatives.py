@@ -21,7 +21,7 @@ from engine.healing import Healing
 from engine.jobs import Interrupted, Job
 from engine.sampler import Sampled, Sampler
 from engine.stopping import Writer
-from engine.tally import Tally
+from engine.tally import Tally, interruptible
 
 MIN_SIDE_BY_SIDE = 3  # on a CPU: two are as fast one by one, with drafts
 
@@ -91,20 +91,9 @@ class BatchedLanes:
     def feed(self, alternatives: list[Alternative], job: Job, tally: Tally) -> None:
         """See `Lanes`."""
         self._leave()
-        n_layers = 0
-
-        def before_layer() -> None:
-            nonlocal n_layers
-            job.check()
-            n_layers += 1
-
-        try:
-            with torch.inference_mode():
-                ids = torch.tensor([[each.sampled.token_id] for each in self._running], device=self._model.device)
-                logits = self._model(ids, kv_cache=self._kv, before_layer=before_layer).logits[:, -1]  # (B, V)
-        except Interrupted:
-            tally.wasted += len(self._running) if n_layers else 0
-            raise
+        with interruptible(job, tally, len(self._running)) as before_layer, torch.inference_mode():
+            ids = torch.tensor([[each.sampled.token_id] for each in self._running], device=self._model.device)
+            logits = self._model(ids, kv_cache=self._kv, before_layer=before_layer).logits[:, -1]  # (B, V)
         tally.decoded += len(self._running)
         for each, row in zip(self._running, logits, strict=True):
             each.advance(row)

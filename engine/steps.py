@@ -15,10 +15,10 @@ from engine.cache_pool import CachedPrompt
 from engine.fim import Ids
 from engine.graphs import LAST_PICK, MAX_ROWS, MAX_SEQUENCES, Launched, StaticDecoder
 from engine.heads import GPTBigCodeForCausalLM
-from engine.jobs import Interrupted, Job
+from engine.jobs import Job
 from engine.quantized_model import QuantizedForCausalLM
 from engine.sampler import Sampled, Sampler
-from engine.tally import Tally
+from engine.tally import Tally, interruptible
 
 Model = GPTBigCodeForCausalLM | QuantizedForCausalLM
 
@@ -117,20 +117,9 @@ class EagerStepper:
 
         Shapes: result (n_logits, V), after the last ids.
         """
-        n_layers = 0
-
-        def before_layer() -> None:
-            nonlocal n_layers
-            job.check()
-            n_layers += 1
-
-        try:
-            with torch.inference_mode():
-                rows = torch.tensor([ids], device=self._model.device)
-                logits = self._model(rows, kv_cache=cached.kv, logits_to_keep=n_logits, before_layer=before_layer).logits
-        except Interrupted:
-            tally.wasted += len(ids) if n_layers else 0
-            raise
+        with interruptible(job, tally, len(ids)) as before_layer, torch.inference_mode():
+            rows = torch.tensor([ids], device=self._model.device)
+            logits = self._model(rows, kv_cache=cached.kv, logits_to_keep=n_logits, before_layer=before_layer).logits
         cached.append(ids)
         rows_of_logits: Tensor = logits[0]
         return rows_of_logits

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from engine.api import Counters, Finish, Order, Window
+from engine.jobs import Interrupted, Job
 
 MIN_TELLING_TOKENS = 32
 
@@ -30,6 +33,26 @@ class Tally:
     def close(self, total_ms: float) -> Counters:
         """The counters as the answer carries them."""
         return Counters(**asdict(self), total_ms=total_ms)
+
+
+@contextmanager
+def interruptible(job: Job, tally: Tally, n_rows: int) -> Iterator[Callable[[], None]]:
+    """What a forward pass calls before every layer, to hear of a cancel; rows of one that is given up count as wasted.
+
+    Raises: Interrupted.
+    """
+    n_layers = 0
+
+    def before_layer() -> None:
+        nonlocal n_layers
+        job.check()
+        n_layers += 1
+
+    try:
+        yield before_layer
+    except Interrupted:
+        tally.wasted += n_rows if n_layers else 0
+        raise
 
 
 class Rate:
