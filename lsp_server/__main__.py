@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -173,10 +173,11 @@ def _complete(args: argparse.Namespace, serve_args: list[str]) -> int:
 
 def _engine_settings() -> str:
     """What the user's file says about the engine, as `midfill engine start` takes it."""
-    settings = _user_settings({}).settings
-    names = ("model", "device", "dtype", "attention", "n_threads", "idle_exit_s", "background_tokens_per_min")
-    budget_bytes = None if settings.budget_mb is None else settings.budget_mb << 20
-    return json.dumps({name: getattr(settings, name) for name in names} | {"budget_bytes": budget_bytes})
+    from lsp_server.backend import engine_options
+
+    options = asdict(engine_options(_user_settings({}).settings))
+    del options["kind"], options["script"]  # it is the resident one that is started, with a model
+    return json.dumps(options)
 
 
 def _user_settings(options: dict[str, object]) -> Checked:

@@ -150,22 +150,25 @@ def end_process_of(settings: Settings) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "engine", "stop") if settings.engine == EngineKind.RESIDENT else ()
 
 
+def engine_options(settings: Settings) -> EngineOptions:
+    """Gives the user's settings in the engine's own terms."""
+    return EngineOptions(
+        kind=EngineKind(settings.engine),
+        model=settings.model,
+        device=settings.device,
+        dtype=settings.dtype,
+        attention=settings.attention,
+        n_threads=settings.n_threads,
+        budget_bytes=None if settings.budget_mb is None else settings.budget_mb << 20,
+        background_tokens_per_min=settings.background_tokens_per_min,
+        idle_exit_s=settings.idle_exit_s,
+        script=settings.script,
+    )
+
+
 def open_from(settings: Settings) -> Engine:
     """Opens the engine that the user's settings ask for.
 
     Raises: EngineError where they name something that does not exist.
     """
-    return open_engine(
-        EngineOptions(
-            kind=EngineKind(settings.engine),
-            model=settings.model,
-            device=settings.device,
-            dtype=settings.dtype,
-            attention=settings.attention,
-            n_threads=settings.n_threads,
-            budget_bytes=None if settings.budget_mb is None else settings.budget_mb << 20,
-            background_tokens_per_min=settings.background_tokens_per_min,
-            idle_exit_s=settings.idle_exit_s,
-            script=settings.script,
-        )
-    )
+    return open_engine(engine_options(settings))
