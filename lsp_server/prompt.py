@@ -33,6 +33,11 @@ class Prompt:
         """Tells whether nothing but closers stands between the cursor and the end of its line."""
         return self.suffix[:1] in ("", "\r", "\n")
 
+    @property
+    def is_between_brackets(self) -> bool:
+        """Tells whether the cursor stands between a bracket and the one that closes it."""
+        return _BRACKETS.get(self.prefix[-1:], "none") == self.closers.strip()[:1]
+
     def typed_since(self, earlier: Prompt) -> str | None:
         """Tells what was typed between an earlier prompt and this one; None where anything else changed."""
         if self.suffix != earlier.suffix or not self.prefix.startswith(earlier.prefix):
@@ -63,12 +68,11 @@ def after_enter(prompt: Prompt, unit: str) -> Prompt | None:
 
     Editors indent the new line by one `unit` and put the closer on a line of its own, at the head of the suffix.
     """
-    closers = prompt.closers.strip()
-    if _BRACKETS.get(prompt.prefix[-1:], "none") != closers[:1]:
+    if not prompt.is_between_brackets:
         return None
     line = prompt.prefix[prompt.prefix.rfind("\n") + 1 :]
     margin = "\n" + line[: len(line) - len(line.lstrip(" \t"))]
-    return Prompt(prompt.prefix + margin + unit, margin + closers + prompt.suffix)
+    return Prompt(prompt.prefix + margin + unit, margin + prompt.closers.strip() + prompt.suffix)
 
 
 def is_closers(text: str) -> bool:

@@ -291,7 +291,7 @@ class Scheduler:
         if self._resting.get(document.uri) is not query:
             return
         prompt = cut(document.text, query.offset, await self._backend.max_chars())
-        if ahead := after_enter(prompt, unit_of(place_at(query))):
+        if prompt.is_between_brackets and (ahead := after_enter(prompt, unit_of(place_at(query)))):
             await self._backend.prefetch(document.uri, ahead)
 
     def _stop_behind(self, uri: str) -> None:
