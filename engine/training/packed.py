@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,7 +13,7 @@ from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
 from engine.training.batches import IGNORED, Row
 
-_BLOCK = 128  # queries at a time: what lies above the diagonal is computed only inside a block
+_BLOCK = 256  # queries at a time: what lies above the diagonal is computed only inside a block; 64 takes a fifth longer
 _LOSS_CHUNK = 1024  # rows of logits at a time: all of them at once would fall out of every cache
 
 
@@ -41,29 +44,66 @@ class PackedAttention:
     def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
         """Attends sample by sample; shapes as in `engine.attention.Attention`, B = K = 1."""
         assert mask is not None
-        q = q[0] * self.scale  # (T, H, D)
         head_dim = q.shape[-1]
         key, value = kv[0, 0, :, :head_dim], kv[0, 0, :, head_dim:]  # (T, D) each
-        lengths, mask = list(self.lengths), mask.to(q.dtype)
-        samples = zip(torch.split(q, lengths), torch.split(key, lengths), torch.split(value, lengths), strict=True)
-        mixed = [_attend(*sample, mask) for sample in samples]
-        return torch.cat(mixed).flatten(1)[None]  # (1, T, H * D)
+        mixed = _attend(q[0] * self.scale, key, value, mask.to(q.dtype), self.lengths)
+        return mixed.flatten(1)[None]  # (1, T, H * D)
 
 
-def _attend(q: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """One sample. All heads share the keys, so heads fold into rows of one matrix product, and no tensor is ever transposed.
+class _Causal(torch.autograd.Function):
+    """Attention inside each sample. All heads share the keys, so heads fold into rows of one matrix product.
 
-    torch's fused CPU kernels cost three times as much, backward included (measured in bfloat16, 2,048 tokens, two cores).
-    Shapes: q (T, H, D), scaled; key and value (T, D); result (T, H, D).
+    Its gradient is written out, for autograd zeroes and adds a whole tensor for each slice of one: a step took 1.3 times
+    as long. torch's fused CPU kernels cost three times as much (both measured in bfloat16, 4,096 tokens, two cores).
     """
-    n_head, head_dim = q.shape[1:]
-    mixed = []
-    for start, rows in zip(range(0, len(q), _BLOCK), torch.split(q, _BLOCK), strict=True):
-        n_rows, end = len(rows), start + len(rows)
-        scores = rows.reshape(-1, head_dim) @ key[:end].T  # (rows * H, end)
-        scores.view(n_rows, n_head, end)[..., start:] += mask[:n_rows, :, :n_rows]
-        mixed.append(scores.softmax(-1) @ value[:end])
-    return torch.cat(mixed).view_as(q)
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, key: Tensor, value: Tensor, mask: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        """Shapes: q (T, H, D), scaled; key and value (T, D); mask (_BLOCK, 1, _BLOCK); result (T, H, D)."""
+        q, key, value = q.contiguous(), key.contiguous(), value.contiguous()
+        mixed, weights = torch.empty_like(q), []
+        for first, start, end in _blocks(lengths):
+            n_rows, n_keys = end - start, end - first
+            scores = _folded(q[start:end]) @ key[first:end].T  # (rows * H, keys)
+            scores.view(n_rows, -1, n_keys)[..., start - first :] += mask[:n_rows, :, :n_rows]
+            weights.append(scores.softmax(-1))
+            torch.mm(weights[-1], value[first:end], out=_folded(mixed[start:end]))
+        ctx.save_for_backward(q, key, value, *weights)
+        ctx.lengths = lengths
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of q, key and value. Shapes: as in `forward`."""
+        (d_mixed,) = grads
+        q, key, value, *weights = ctx.saved_tensors
+        d_mixed = d_mixed.contiguous()
+        d_q, d_key, d_value = torch.empty_like(q), torch.zeros_like(key), torch.zeros_like(value)
+        for part, (first, start, end) in zip(weights, _blocks(ctx.lengths), strict=True):
+            d_rows = _folded(d_mixed[start:end])
+            d_value[first:end].addmm_(part.T, d_rows)
+            d_part = d_rows @ value[first:end].T
+            d_scores = torch.ops.aten._softmax_backward_data(d_part, part, -1, part.dtype)
+            torch.mm(d_scores, key[first:end], out=_folded(d_q[start:end]))
+            d_key[first:end].addmm_(d_scores.T, _folded(q[start:end]))
+        return d_q, d_key, d_value, None, None
+
+
+_attend: Callable[..., Tensor] = _Causal.apply
+
+
+def _blocks(lengths: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """(first key, first query, end of both) of each block of queries of each sample."""
+    first = 0
+    for length in lengths:
+        for start in range(first, first + length, _BLOCK):
+            yield first, start, min(start + _BLOCK, first + length)
+        first += length
+
+
+def _folded(rows: Tensor) -> Tensor:
+    """Heads as rows. Shapes: rows (T, H, D), contiguous; result (T * H, D), the same memory."""
+    return rows.view(-1, rows.shape[-1])
 
 
 def packed_loss(model: GPTBigCodeForCausalLM, row: Row) -> Tensor:
@@ -72,8 +112,39 @@ def packed_loss(model: GPTBigCodeForCausalLM, row: Row) -> Tensor:
     assert isinstance(attention, PackedAttention)
     attention.lengths = row.lengths
     h = model.transformer(row.ids[None], position_ids=row.positions[None]).last_hidden_state[0]  # (T, E)
-    total: Tensor = h.new_zeros((), dtype=torch.float32)
-    for h_part, labels in zip(torch.split(h, _LOSS_CHUNK), torch.split(row.labels, _LOSS_CHUNK), strict=True):
-        logits = F.linear(h_part, model.lm_head.weight).float()  # (chunk, V)
-        total = total + F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-    return total
+    return _summed_loss(h, model.lm_head.weight, row.labels)
+
+
+class _SummedLoss(torch.autograd.Function):
+    """Head and cross-entropy in one, chunk by chunk, with the gradient made on the way: logits are never seen twice."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+        """Shapes: h (T, E), weight (V, E), labels (T,); result (), float32."""
+        needs_grad = any(ctx.needs_input_grad)
+        d_h, d_weight = torch.empty_like(h), torch.zeros_like(weight)
+        total = h.new_zeros((), dtype=torch.float32)
+        chunks = (torch.split(rows, _LOSS_CHUNK) for rows in (h, d_h, labels))
+        for h_part, d_h_part, labels_part in zip(*chunks, strict=True):
+            logprobs = F.log_softmax(F.linear(h_part, weight).float(), dim=-1)  # (chunk, V)
+            total += F.nll_loss(logprobs, labels_part, ignore_index=IGNORED, reduction="sum")
+            if not needs_grad:
+                continue
+            has_label = labels_part != IGNORED
+            d_logits = logprobs.exp_().mul_(has_label[:, None])
+            d_logits[has_label, labels_part[has_label]] -= 1
+            d_logits = d_logits.to(h.dtype)
+            torch.mm(d_logits, weight, out=d_h_part)
+            d_weight.addmm_(d_logits.T, h_part)
+        ctx.save_for_backward(d_h, d_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of h and weight."""
+        (scale,) = grads
+        d_h, d_weight = ctx.saved_tensors
+        return d_h * scale, d_weight * scale, None
+
+
+_summed_loss: Callable[..., Tensor] = _SummedLoss.apply
