@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from engine import caretaker
-from engine.api import EngineError, EngineKind, EngineOptions, State, Status, open_engine
-from engine.client import ResidentEngine
+from engine.api import Engine, EngineError, EngineKind, EngineOptions, State, Status, open_engine
+from engine.child import serve_child
+from engine.client import ProcessEngine
 from engine.model_files import HUB_FILES, model_folder
 from engine.process import EngineProcess
 from engine.rendezvous import Rendezvous, rendezvous, sign, state_directory, take_lock
@@ -40,18 +41,35 @@ def serve(options_json: str) -> None:
     lock = take_lock(place.lock)
     if lock is None:
         return  # another server's engine won the race
-    # Before torch is imported: OpenMP threads that spin while they wait for each other cost 8 s a line instead of 0.1 s as
-    # soon as something else wants the cores (measured, 8M parameters, two cores beside a build).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with lock:
         sign(lock)
         _log_to(place)
         asyncio.run(_serve(options, place))
 
 
+@app.command(hidden=True)
+def child(options_json: str) -> None:
+    """Runs the engine on stdin and stdout; language servers start it, people need not."""
+    options = msgspec.json.decode(options_json, type=EngineOptions)
+    logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_serve_child(options))
+
+
 async def _serve(options: EngineOptions, place: Rendezvous) -> None:
-    kind = EngineKind.IN_PROCESS if options.kind is EngineKind.RESIDENT else options.kind  # seen from this process
-    await EngineProcess(open_engine(replace(options, kind=kind)), options.idle_exit_s).serve(place.socket)
+    await EngineProcess(_open_here(options), options.idle_exit_s).serve(place.socket)
+
+
+async def _serve_child(options: EngineOptions) -> None:
+    await serve_child(_open_here(options))
+
+
+def _open_here(options: EngineOptions) -> Engine:
+    """The engine inside this process, which is the one that others talk to."""
+    # Before torch is imported: OpenMP threads that spin while they wait for each other cost 8 s a line instead of 0.1 s as
+    # soon as something else wants the cores (measured, 8M parameters, two cores beside a build).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    kind = options.kind if options.kind is EngineKind.SCRIPTED else EngineKind.IN_PROCESS
+    return open_engine(replace(options, kind=kind))
 
 
 def _log_to(place: Rendezvous) -> None:
@@ -70,7 +88,7 @@ def start(model: Model = None, settings: Settings = "{}") -> None:
     options = msgspec.json.decode(settings, type=EngineOptions)
 
     async def ask() -> Status:
-        engine = ResidentEngine(options if model is None else replace(options, model=model))
+        engine = ProcessEngine(options if model is None else replace(options, model=model))
         with _console.status("loading") as line:
             while (status := await engine.status()).state in (State.LOADING, State.WARMING):
                 line.update(status.state if status.progress is None else f"{status.state} {status.progress:.0%}")

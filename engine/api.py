@@ -214,7 +214,8 @@ class EngineClosed(EngineError):
 class EngineKind(StrEnum):
     """Where the model runs."""
 
-    RESIDENT = "resident"  # a process of its own, shared by every editor window
+    RESIDENT = "resident"  # a process of its own, shared by every editor window; a child where there are no Unix sockets
+    CHILD = "child"  # a process of its own for each language server
     IN_PROCESS = "in-process"  # tests, debugging
     SCRIPTED = "scripted"  # replays written completions, no model
 
@@ -245,11 +246,13 @@ def open_engine(options: EngineOptions) -> Engine:
     """
     match options.kind:
         case EngineKind.RESIDENT:
-            if sys.platform == "win32":
-                raise EngineError('the resident engine needs Unix sockets; set engine = "in-process"')
-            from engine.client import ResidentEngine
+            from engine.client import CHILD, RESIDENT, ProcessEngine
 
-            return ResidentEngine(options)
+            return ProcessEngine(options, CHILD if sys.platform == "win32" else RESIDENT)
+        case EngineKind.CHILD:
+            from engine.client import CHILD, ProcessEngine
+
+            return ProcessEngine(options, CHILD)
         case EngineKind.IN_PROCESS:
             from engine.local import LocalEngine
 

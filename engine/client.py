@@ -1,13 +1,15 @@
-"""The `Engine` protocol over the resident engine's socket; starts that engine where none runs."""
+"""The `Engine` protocol over a link to an engine's process, which is started where none runs."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 
 from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Request, State, Status
+from engine.child import start_child
 from engine.link import Link
 from engine.starter import connect, connect_or_start
 from engine.wire import (
@@ -27,11 +29,28 @@ MAX_PAUSE_S = 60.0  # between starts of an engine that keeps dying
 MAX_FAILURES = 10  # in a row: from then on it takes a person to start it
 
 
-class ResidentEngine:
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How an engine's process is met: one that runs already (None where none does), or one that is started for us."""
+
+    connect: Callable[[EngineOptions], Awaitable[Link | None]]
+    connect_or_start: Callable[[EngineOptions], Awaitable[Link]]
+
+
+async def _nobody(_options: EngineOptions) -> None:
+    return
+
+
+RESIDENT = Reach(connect, connect_or_start)
+CHILD = Reach(_nobody, start_child)
+
+
+class ProcessEngine:
     """Implements `engine.api.Engine`; connects when first used, and again after the engine was lost."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, reach: Reach = RESIDENT) -> None:
         self._options = options
+        self._reach = reach
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link | EngineError] | None = None
         self._n_failures = 0  # since the last answer
@@ -105,7 +124,7 @@ class ResidentEngine:
         """Connects. An engine that keeps dying is started ever more rarely, but one that another window started is met."""
         why_not = self._why_not_started()
         try:
-            link = await (connect_or_start(self._options) if why_not is None else connect(self._options))
+            link = await (self._reach.connect if why_not else self._reach.connect_or_start)(self._options)
         except EngineError as error:
             if why_not is None:
                 self._note_failure(str(error))
@@ -119,7 +138,7 @@ class ResidentEngine:
     def _why_not_started(self) -> str | None:
         """When the engine is started again, in words; None where that is now."""
         if self._n_failures >= MAX_FAILURES:
-            return f"after {self._n_failures} failures only `midfill engine start` starts it again"
+            return f"after {self._n_failures} failures it is not started again by itself; `midfill engine start` starts it"
         wait_s = self._not_before_s - time.monotonic()
         return f"it is started again in {wait_s:.0f} s" if wait_s > 0 else None
 

@@ -37,18 +37,27 @@ class Link:
         user listens.
         """
         channel: Channel[ToServer] = Channel(*await asyncio.open_unix_connection(path), ToServer)
+        if not channel.is_same_user:
+            channel.abort()
+            raise EngineClosed(f"{path}: another user listens there")
+        return await cls.greet(channel, str(path))
+
+    @classmethod
+    async def greet(cls, channel: Channel[ToServer], place: str) -> Link:
+        """Exchanges greetings with the engine at a place, which is named where they fail.
+
+        Raises: OSError where the engine dies just now; EngineClosed where it is of another version.
+        """
         try:
-            if not channel.is_same_user:
-                raise EngineClosed(f"{path}: another user listens there")
             channel.send(Hello(package_version()))
             hello = await channel.receive()
             if hello is None:
-                raise ConnectionResetError(f"{path}: closed without a greeting")
+                raise ConnectionResetError(f"{place}: closed without a greeting")
             if not isinstance(hello, Hello) or hello.version != package_version():
                 raise WireError(f"its greeting was {hello!r}")
         except WireError as error:
             channel.abort()
-            message = f"the engine at {path} is not of version {package_version()}; `midfill engine stop` ends it: {error}"
+            message = f"the engine at {place} is not of version {package_version()}; `midfill engine stop` ends it: {error}"
             raise EngineClosed(message) from error
         except BaseException:
             channel.abort()

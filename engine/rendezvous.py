@@ -26,6 +26,8 @@ from engine.model_files import folder_digest, model_folder
 if sys.platform != "win32":  # where there is no resident engine, but this can be imported
     import fcntl
 
+_MAX_SOCKET_BYTES = 107 if sys.platform == "linux" else 103  # sockaddr_un's, less its NUL
+
 
 @dataclass(frozen=True, slots=True)
 class Rendezvous:
@@ -46,7 +48,14 @@ def rendezvous(options: EngineOptions) -> Rendezvous:
     key = "\0".join((package_version(), code, model, options.kind, options.dtype, options.device, options.attention, script))
     name = f"engine-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     runtime = runtime_directory()
-    return Rendezvous(runtime / f"{name}.sock", runtime / f"{name}.lock", state_directory() / f"{name}.log")
+    place = Rendezvous(runtime / f"{name}.sock", runtime / f"{name}.lock", state_directory() / f"{name}.log")
+    n_bytes = len(os.fsencode(place.socket))
+    if n_bytes > _MAX_SOCKET_BYTES:
+        raise EngineError(
+            f"{place.socket}: a socket's path may have {_MAX_SOCKET_BYTES} bytes, this one has {n_bytes}; "
+            "set XDG_RUNTIME_DIR to a private directory with a shorter path"
+        )
+    return place
 
 
 def package_version() -> str:
@@ -57,8 +66,10 @@ def package_version() -> str:
 def runtime_directory() -> Path:
     """The user's private directory for sockets, made where it is missing.
 
-    Raises: EngineError where it, or the user's directory above it, belongs to somebody else or is open to others.
+    Raises: EngineError where it, or the user's directory above it, belongs to somebody else or is open to others; on Windows.
     """
+    if sys.platform == "win32":
+        raise EngineError("on Windows no engine is resident: each language server has one of its own")
     with warnings.catch_warnings(action="ignore"):  # platformdirs warns where it falls back to a directory under /tmp
         path = Path(platformdirs.user_runtime_dir("midfill"))
     for directory in (path.parent, path):

@@ -60,6 +60,8 @@ class Tokenizer:
         try:
             if path.is_file():
                 return cls(tokenizers.Tokenizer.from_file(str(path)))
+            if not (folder / "vocab.json").is_file():
+                raise CheckpointError("is missing, and there is no older vocab.json")
             from transformers import AutoTokenizer
 
             return cls(AutoTokenizer.from_pretrained(folder).backend_tokenizer)

@@ -147,7 +147,11 @@ class _NoEngine:
 
 def end_process_of(settings: Settings) -> tuple[str, ...]:
     """Gives the command that ends the engine's process, where it has one: as `midfill engine stop`, and as slow to import."""
-    return (sys.executable, "-P", "-m", "engine", "stop") if settings.engine == EngineKind.RESIDENT else ()
+    return (
+        (sys.executable, "-P", "-m", "engine", "stop")
+        if settings.engine == EngineKind.RESIDENT and sys.platform != "win32"
+        else ()
+    )
 
 
 def engine_options(settings: Settings) -> EngineOptions:

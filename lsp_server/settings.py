@@ -63,7 +63,9 @@ class Settings:
     compute_ahead: bool = _setting(True, "whether what follows a suggestion is computed while that is shown")
     prefetch: bool = _setting(True, "whether prompts are prefilled while nobody waits")
 
-    engine: str = _setting("resident", "where the model runs", choices=("resident", "in-process", "scripted"), user_only=True)
+    engine: str = _setting(
+        "resident", "where the model runs", choices=("resident", "child", "in-process", "scripted"), user_only=True
+    )
     model: str = _setting("shipped", "a folder, a hub name already downloaded, or `shipped`", user_only=True)
     script: str | None = _setting(None, "JSON file of written completions for the scripted engine", user_only=True)
     device: str = _setting("auto", "where the weights live", user_only=True)

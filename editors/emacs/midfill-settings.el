@@ -139,10 +139,10 @@ Default: true.  Nil leaves it to the server."
 
 (defcustom midfill-engine nil
   "Where the model runs.
-One of resident, in-process, scripted.  Default: resident.  Nil leaves it to
-the server."
+One of resident, child, in-process, scripted.  Default: resident.  Nil leaves
+it to the server."
   :type '(choice (const :tag "Not set here" nil)
-                 (choice (const "resident") (const "in-process") (const "scripted"))))
+                 (choice (const "resident") (const "child") (const "in-process") (const "scripted"))))
 
 (defcustom midfill-model nil
   "A folder, a hub name already downloaded, or shipped.

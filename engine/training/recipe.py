@@ -34,7 +34,7 @@ def recipe(size: str) -> Recipe:
     """
     match size:
         case "cpu":
-            return Recipe(shape(n_layer=8, n_embd=256, n_head=4), BatchOptions(grow_at=(800, 1400, 3000)))
+            return Recipe(shape(n_layer=8, n_embd=256, n_head=4), BatchOptions(grow_at=(800, 1400, 2200)))
         case "gpu":
             batch = BatchOptions(n_rows=4, row_tokens=16384)
             return Recipe(shape(n_layer=12, n_embd=448, n_head=7), batch, device="cuda")

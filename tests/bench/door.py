@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from engine.api import Chunk, Counters, Engine, EngineKind, EngineOptions, Request, Stop
-from engine.client import ResidentEngine
+from engine.client import ProcessEngine
 from engine.link import Link
 from engine.process import EngineProcess
 from engine.scripted import ScriptedEngine
@@ -57,7 +57,7 @@ async def chunk_ms(folder: Path) -> list[float]:
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.bench.door", "--serve", path)
     while not path.exists():
         await asyncio.sleep(0.01)
-    engine = ResidentEngine(EngineOptions())
+    engine = ProcessEngine(EngineOptions())
     engine._link = await Link.open(path)
     late = [(time.perf_counter() - float(chunk.text)) * 1000 async for chunk in engine.complete(REQUEST) if chunk.text]
     await engine.aclose()
@@ -71,7 +71,7 @@ async def measure(n_requests: int) -> dict[str, float]:
         script = Path(folder) / "script.json"
         script.write_text(json.dumps([{"prefix_ends": "", "text": TEXT}]), "utf-8")
         options = EngineOptions(kind=EngineKind.SCRIPTED, script=str(script), idle_exit_s=1.0)
-        here, there = ScriptedEngine.from_file(str(script)), ResidentEngine(options)
+        here, there = ScriptedEngine.from_file(str(script)), ProcessEngine(options)
         pairs = [(await request_ms(here), await request_ms(there)) for _ in range(N_WARM_UP + n_requests)]
         await there.aclose()
         overheads = [there_ms - here_ms for here_ms, there_ms in pairs[N_WARM_UP:]]

@@ -12,7 +12,7 @@ import pytest
 
 from engine.api import State
 from engine.caretaker import clean, residents
-from engine.client import ResidentEngine
+from engine.client import ProcessEngine
 from engine.rendezvous import rendezvous, runtime_directory, state_directory, take_lock
 from tests.engine.residents import ANSWER, answer, has_ended, pid_of, scripted
 
@@ -27,7 +27,7 @@ def midfill(*arguments: str) -> str:
 
 async def test_engines_of_any_model_are_found_asked_and_stopped(tmp_path, checkpoint) -> None:
     all_options = [scripted(tmp_path), scripted(tmp_path, model=str(checkpoint))]
-    engines = [ResidentEngine(options) for options in all_options]
+    engines = [ProcessEngine(options) for options in all_options]
     assert [await answer(engine) for engine in engines] == [ANSWER] * 2
     found = residents()
     assert {each.pid for each in found} == {pid_of(rendezvous(options)) for options in all_options}
@@ -49,7 +49,7 @@ async def test_engines_of_any_model_are_found_asked_and_stopped(tmp_path, checkp
 async def test_an_engine_that_hangs_is_ended_by_force(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("engine.caretaker.PATIENCE_S", 0.2)
     monkeypatch.setattr("engine.caretaker.ANSWER_S", 0.1)
-    engine = ResidentEngine(scripted(tmp_path))
+    engine = ProcessEngine(scripted(tmp_path))
     await answer(engine)
     (hanging,) = residents()
     os.kill(hanging.pid, signal.SIGSTOP)
@@ -70,7 +70,7 @@ async def test_a_lock_without_an_engine_is_nobody_s(tmp_path) -> None:
 
 
 async def test_clean_removes_everything_that_was_left(tmp_path) -> None:
-    engine = ResidentEngine(scripted(tmp_path))
+    engine = ProcessEngine(scripted(tmp_path))
     await answer(engine)
     await engine.aclose()
     (resident,) = residents()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from engine.api import EngineOptions, Request
-from engine.client import ResidentEngine
+from engine.client import ProcessEngine
 from engine.rendezvous import rendezvous
 from tests.engine.conftest import write_checkpoint
 from tests.engine.residents import collect, pid_of
@@ -47,7 +47,7 @@ class Window:
     def __init__(self, options: EngineOptions, seed: int) -> None:
         self._options = options
         self._rng = random.Random(seed)
-        self.engine = ResidentEngine(options)
+        self.engine = ProcessEngine(options)
         self._open()
 
     async def type(self, n_keys: int) -> None:
@@ -76,7 +76,7 @@ class Window:
                 self._open()
             case _:
                 await self.engine.aclose()
-                self.engine = ResidentEngine(self._options)
+                self.engine = ProcessEngine(self._options)
 
 
 async def test_a_day_of_editing_leaves_nothing_behind(tmp_path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from engine import link
 from engine.__main__ import LOG_BYTES
 from engine.api import Engine, EngineClosed, EngineError, EngineOptions, OutOfMemory, Request, State, Stop
-from engine.client import MAX_FAILURES, ResidentEngine
+from engine.client import MAX_FAILURES, ProcessEngine
 from engine.rendezvous import rendezvous, runtime_directory, state_directory, take_lock
 from tests.engine.conftest import write_checkpoint
 from tests.engine.residents import ANSWER, SLOW, answer, collect, has_ended, kill, pid_of, scripted
@@ -37,7 +37,7 @@ async def busy(engine: Engine) -> None:
 async def test_killed_while_prefilling_and_while_decoding_it_answers_the_next_request(tmp_path) -> None:
     model = write_checkpoint(tmp_path, n_layer=16, n_embd=256, n_positions=4096)
     options = EngineOptions(model=str(model), idle_exit_s=0.5, n_threads=1)
-    engine, place = ResidentEngine(options), rendezvous(options)
+    engine, place = ProcessEngine(options), rendezvous(options)
     short = Request(document="d", prefix="x = ", suffix="\n", max_tokens=4)
     before = await answer(engine, short)
 
@@ -59,7 +59,7 @@ async def test_killed_while_prefilling_and_while_decoding_it_answers_the_next_re
 
 async def test_killed_twenty_times_in_a_row_it_costs_a_log_line_each(tmp_path, caplog) -> None:
     options = scripted(tmp_path)
-    engine, place = ResidentEngine(options), rendezvous(options)
+    engine, place = ProcessEngine(options), rendezvous(options)
     for _ in range(20):
         assert await answer(engine) == ANSWER
         await kill(place)
@@ -74,7 +74,7 @@ async def test_an_engine_that_keeps_failing_is_started_ever_more_rarely_and_then
     """The clock of the pauses is turned by hand."""
     options = scripted(tmp_path)
     Path(options.script).write_text("no JSON")
-    engine, pauses_s = ResidentEngine(options), []
+    engine, pauses_s = ProcessEngine(options), []
     for n_failures in range(1, MAX_FAILURES + 1):
         assert (await engine.status()).state is State.ENGINE_DOWN
         assert engine._n_failures == n_failures
@@ -87,7 +87,7 @@ async def test_an_engine_that_keeps_failing_is_started_ever_more_rarely_and_then
     assert pauses_s == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert "midfill engine start" in (await engine.status()).detail
     Path(options.script).write_text("[]")
-    other = ResidentEngine(options)  # another window, or a person, starts it: it is met
+    other = ProcessEngine(options)  # another window, or a person, starts it: it is met
     await collect(other)
     await collect(engine)
     assert engine._n_failures == 0
@@ -97,7 +97,7 @@ async def test_an_engine_that_keeps_failing_is_started_ever_more_rarely_and_then
 
 async def test_a_crash_leaves_its_last_words_in_the_log(tmp_path) -> None:
     options = scripted(tmp_path)
-    engine, place = ResidentEngine(options), rendezvous(options)
+    engine, place = ProcessEngine(options), rendezvous(options)
     assert await answer(engine) == ANSWER
     await kill(place, signal.SIGSEGV)
     assert "Fatal Python error: Segmentation fault" in place.log.read_text()
@@ -107,7 +107,7 @@ async def test_a_crash_leaves_its_last_words_in_the_log(tmp_path) -> None:
 async def test_a_process_that_hangs_is_called_down_and_is_met_again_when_it_goes_on(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(link, "STATUS_TIMEOUT_S", 0.2)
     options = scripted(tmp_path)
-    engine = ResidentEngine(options)
+    engine = ProcessEngine(options)
     await answer(engine)
     pid = pid_of(rendezvous(options))
     os.kill(pid, signal.SIGSTOP)
@@ -133,7 +133,7 @@ def test_the_log_is_rotated(tmp_path) -> None:
 
 async def test_requests_in_flight_end_once_and_the_connection_s_loss_is_one_log_line(tmp_path, caplog) -> None:
     options = scripted(tmp_path)
-    engine = ResidentEngine(options)
+    engine = ProcessEngine(options)
     tasks = [asyncio.create_task(collect(engine, replace(SLOW, document=f"d{n}"))) for n in range(5)]
     await busy(engine)
     await kill(rendezvous(options))
@@ -144,7 +144,7 @@ async def test_requests_in_flight_end_once_and_the_connection_s_loss_is_one_log_
 
 async def test_requests_whose_deadline_comes_during_a_start_start_no_second_process(tmp_path, caplog) -> None:
     caplog.set_level(logging.INFO, "engine.starter")
-    engine = ResidentEngine(scripted(tmp_path))
+    engine = ProcessEngine(scripted(tmp_path))
     for _ in range(5):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(answer(engine), 0.01)
@@ -155,11 +155,11 @@ async def test_requests_whose_deadline_comes_during_a_start_start_no_second_proc
 
 async def test_a_removed_socket_comes_back_and_nobody_is_disturbed(tmp_path) -> None:
     options = scripted(tmp_path)
-    old, place = ResidentEngine(options), rendezvous(options)
+    old, place = ProcessEngine(options), rendezvous(options)
     assert await answer(old) == ANSWER
     pid = pid_of(place)
     place.socket.unlink()
-    new = ResidentEngine(options)
+    new = ProcessEngine(options)
     assert await answer(new) == await answer(old) == ANSWER
     assert pid_of(place) == pid
     await old.aclose()
@@ -170,7 +170,7 @@ async def test_a_removed_socket_comes_back_and_nobody_is_disturbed(tmp_path) -> 
 
 async def test_an_engine_whose_runtime_directory_was_removed_makes_way(tmp_path) -> None:
     options = scripted(tmp_path, idle_exit_s=60.0)
-    engine, place = ResidentEngine(options), rendezvous(options)
+    engine, place = ProcessEngine(options), rendezvous(options)
     assert await answer(engine) == ANSWER
     pid = pid_of(place)
     for path in (place.socket, place.lock):
@@ -186,13 +186,13 @@ async def test_a_stale_socket_is_replaced(tmp_path) -> None:
     options = scripted(tmp_path)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(rendezvous(options).socket))
-    engine = ResidentEngine(options)
+    engine = ProcessEngine(options)
     assert await answer(engine) == ANSWER
     await engine.aclose()
 
 
 async def test_a_runtime_directory_open_to_others_is_refused_until_it_is_mended(tmp_path) -> None:
-    engine, directory = ResidentEngine(scripted(tmp_path)), runtime_directory()
+    engine, directory = ProcessEngine(scripted(tmp_path)), runtime_directory()
     directory.chmod(0o755)
     with pytest.raises(EngineError, match="must be a directory of mode 0700"):
         await answer(engine)
@@ -207,7 +207,7 @@ async def test_a_runtime_directory_open_to_others_is_refused_until_it_is_mended(
 async def test_a_runtime_directory_of_another_user_is_refused(tmp_path) -> None:
     directory = runtime_directory()
     os.chown(directory, 65534, 65534)
-    engine = ResidentEngine(scripted(tmp_path))
+    engine = ProcessEngine(scripted(tmp_path))
     with pytest.raises(EngineError, match="belongs to user 65534"):
         await answer(engine)
     await engine.aclose()
@@ -218,7 +218,7 @@ async def test_a_failing_allocation_is_an_error_and_the_process_lives_on(tmp_pat
     model = write_checkpoint(tmp_path, n_layer=16, n_embd=256, n_positions=8192)
     # In float32: loading int8 weights leaves freed memory behind, of which the allocation could be served.
     options = EngineOptions(model=str(model), dtype="float32", idle_exit_s=0.5, n_threads=1, budget_bytes=1 << 30)
-    engine, place = ResidentEngine(options), rendezvous(options)
+    engine, place = ProcessEngine(options), rendezvous(options)
     short = Request(document="d", prefix="x = ", suffix="\n", max_tokens=4)
     before, pid = await answer(engine, short), pid_of(place)
     (n_pages, *_) = Path(f"/proc/{pid}/statm").read_text().split()
@@ -243,7 +243,7 @@ async def test_a_truncated_checkpoint_is_named_to_every_window_and_its_process_e
         (tmp_path / path.name).write_bytes(path.read_bytes())
     truncate(tmp_path / "model.safetensors")
     options = EngineOptions(model=str(tmp_path), idle_exit_s=60.0, n_threads=1)
-    windows, place = [ResidentEngine(options) for _ in range(3)], rendezvous(options)
+    windows, place = [ProcessEngine(options) for _ in range(3)], rendezvous(options)
     await asyncio.gather(*(window.status() for window in windows))
     pid = pid_of(place)
     for window in windows:
@@ -274,7 +274,7 @@ def full_disk(tmp_path, monkeypatch) -> Iterator[Path]:
 
 
 async def test_a_full_disk_costs_the_log_and_nothing_else(tmp_path, full_disk) -> None:
-    engine = ResidentEngine(scripted(tmp_path))
+    engine = ProcessEngine(scripted(tmp_path))
     assert await answer(engine) == ANSWER
     assert await answer(engine) == ANSWER
     await engine.aclose()
@@ -283,7 +283,7 @@ async def test_a_full_disk_costs_the_log_and_nothing_else(tmp_path, full_disk) -
 async def test_a_state_directory_that_cannot_be_made_costs_the_log_and_nothing_else(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    engine = ResidentEngine(scripted(tmp_path))
+    engine = ProcessEngine(scripted(tmp_path))
     assert await answer(engine) == ANSWER
     await engine.aclose()
 
@@ -292,11 +292,11 @@ async def test_a_client_that_is_killed_leaves_nothing_behind(tmp_path) -> None:
     options = scripted(tmp_path)
     place = rendezvous(options)
     code = (
-        "import asyncio, sys; from tests.engine.residents import *; from engine.client import ResidentEngine\n"
-        "asyncio.run(answer(ResidentEngine(scripted(Path(sys.argv[1]))), SLOW))"
+        "import asyncio, sys; from tests.engine.residents import *; from engine.client import ProcessEngine\n"
+        "asyncio.run(answer(ProcessEngine(scripted(Path(sys.argv[1]))), SLOW))"
     )
     client = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(tmp_path), cwd=Path(__file__).parents[2])
-    engine = ResidentEngine(options)
+    engine = ProcessEngine(options)
     await busy(engine)
     client.kill()
     await client.wait()
@@ -311,7 +311,7 @@ async def test_engines_of_different_models_and_versions_never_meet(
     tmp_path, checkpoint, multi_head_checkpoint, monkeypatch
 ) -> None:
     all_options = [scripted(tmp_path, model=str(folder)) for folder in (checkpoint, multi_head_checkpoint)]
-    engines = [ResidentEngine(options) for options in all_options]
+    engines = [ProcessEngine(options) for options in all_options]
     assert [await answer(engine) for engine in engines] == [ANSWER] * 2
     assert len({pid_of(rendezvous(options)) for options in all_options}) == 2
     for engine in engines:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.api import EngineClosed, EngineOptions, Request, State
-from engine.client import ResidentEngine
+from engine.api import EngineClosed, EngineError, EngineOptions, Request, State
+from engine.client import ProcessEngine
 from engine.link import Link
 from engine.process import EngineProcess
 from engine.rendezvous import rendezvous, runtime_directory, take_lock
@@ -40,7 +40,7 @@ async def socket(tmp_path) -> AsyncIterator[Path]:
 
 async def answer_over(path: Path) -> str:
     link = await Link.open(path)
-    engine = ResidentEngine(EngineOptions())
+    engine = ProcessEngine(EngineOptions())
     engine._link = link
     text = "".join([chunk.text async for chunk in engine.complete(Request(document="d", prefix="", suffix=""))])
     await engine.aclose()
@@ -144,7 +144,7 @@ async def test_ten_servers_at_once_start_one_engine_which_leaves_when_nobody_is_
 
 
 async def test_an_engine_that_cannot_load_says_why_and_is_not_started_in_a_loop(tmp_path) -> None:
-    engine = ResidentEngine(EngineOptions(model=str(tmp_path), idle_exit_s=1.0))
+    engine = ProcessEngine(EngineOptions(model=str(tmp_path), idle_exit_s=1.0))
     while (status := await engine.status()).state == "loading":
         await asyncio.sleep(0.05)
     assert status.state == "engine_down"
@@ -152,3 +152,11 @@ async def test_an_engine_that_cannot_load_says_why_and_is_not_started_in_a_loop(
     with pytest.raises(EngineClosed, match=r"\.json"):
         _ = [chunk async for chunk in engine.complete(Request(document="d", prefix="", suffix=""))]
     await engine.aclose()
+
+
+def test_a_socket_s_path_that_the_system_would_refuse_is_named(checkpoint, tmp_path, monkeypatch) -> None:
+    deep = tmp_path / ("d" * 80)
+    deep.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with pytest.raises(EngineError, match="set XDG_RUNTIME_DIR to a private directory with a shorter path"):
+        rendezvous(EngineOptions(model=str(checkpoint)))

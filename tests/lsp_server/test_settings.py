@@ -45,7 +45,7 @@ def test_the_user_may_choose_the_engine() -> None:
     checked = apply(Settings(), {"engine": "scripted", "n_threads": 2, "budget_mb": None, "idle_exit_s": 60}, by_user=True)
     assert (checked.settings.engine, checked.settings.n_threads, checked.settings.idle_exit_s) == ("scripted", 2, 60.0)
     assert apply(Settings(), {"engine": "remote"}, by_user=True).problems == (
-        "engine: must be one of resident, in-process, scripted, got 'remote'; keeping 'resident'",
+        "engine: must be one of resident, child, in-process, scripted, got 'remote'; keeping 'resident'",
     )
 
 

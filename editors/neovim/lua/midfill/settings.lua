@@ -25,7 +25,7 @@ local M = {}
 ---@field prefetch? boolean Whether prompts are prefilled while nobody waits. Default: true.
 
 ---@class midfill.UserSettings Options of `midfill serve`.
----@field engine? 'resident'|'in-process'|'scripted' Where the model runs. One of resident, in-process, scripted. Default: resident.
+---@field engine? 'resident'|'child'|'in-process'|'scripted' Where the model runs. One of resident, child, in-process, scripted. Default: resident.
 ---@field model? string A folder, a hub name already downloaded, or `shipped`. Default: shipped.
 ---@field script? string JSON file of written completions for the scripted engine. Default: none.
 ---@field device? string Where the weights live. Default: auto.
@@ -141,7 +141,7 @@ M.all = {
   engine = {
     user_only = true,
     option = '--engine',
-    about = 'Where the model runs. One of resident, in-process, scripted. Default: resident.',
+    about = 'Where the model runs. One of resident, child, in-process, scripted. Default: resident.',
   },
   model = {
     user_only = true,
