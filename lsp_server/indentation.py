@@ -6,6 +6,7 @@ A model repeats the indentation that stands before the cursor already, or writes
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from lsp_server.lexing import is_indented
 from lsp_server.place import Place, indent_of
@@ -73,7 +74,7 @@ def before_clause(text: str, place: Place) -> int:
     return len(place.head) - len(target)
 
 
-def _head_above(lines_above: list[str], keyword: str, head: str) -> str | None:
+def _head_above(lines_above: Sequence[str], keyword: str, head: str) -> str | None:
     """Gives the indentation of the nearest statement above that a clause can belong to, seen from the cursor's."""
     depth = len(head) + 1
     for line in reversed(lines_above):

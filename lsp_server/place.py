@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, is_prose, line_comment, scan
+from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, Token, is_prose, line_comment, scan
 
 _CONTINUES_DEEPER = {"c", "cpp", "java"}  # by more than a block is
 _TOP_LEVEL = re.compile(
@@ -63,29 +64,36 @@ class Place:
     inside_since: int  # offset of that mark in the prefix
     brackets: tuple[Open, ...]  # outermost first
     unit: str  # one level of indentation; empty where the document has none yet
-    lines_above: list[str]  # with something on them, above the cursor's
-    lines_below: list[str]
+    lines_above: tuple[str, ...]  # with something on them, above the cursor's
+    lines_below: tuple[str, ...]
 
     @staticmethod
     def at(language: str, prefix: str, suffix: str) -> Place:
-        """Reads a place; line ends of any kind become LF, which is what a suggestion has."""
+        """Reads a place; line ends of any kind become LF, which is what a suggestion has.
+
+        While one types, only the cursor's line is read: what stands above and below stays, and was read at the key before.
+        """
         language = _ALIASES.get(language.casefold(), language)
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
         prefix, suffix = _from_code(prefix), _up_to_code(suffix)
+        above, head = prefix[: prefix.rfind("\n") + 1], prefix.rpartition("\n")[2]
+        rest, _, below = suffix.partition("\n")
         before = scan(prefix, language)
-        is_cut = before.inside in ("'", '"') and before.inside not in suffix.partition("\n")[0]  # its end is yet to be written
+        is_cut = before.inside in ("'", '"') and before.inside not in rest  # its end is yet to be written
         return Place(
             language=language,
             prefix=prefix,
             suffix=suffix,
-            head=prefix.rpartition("\n")[2],
-            rest=suffix.partition("\n")[0],
+            head=head,
+            rest=rest,
             inside=before.inside,
             inside_since=before.inside_since,
-            brackets=_closed_by(_opened_in(prefix, before), suffix, scan(suffix, language, "" if is_cut else before.inside)),
-            unit=_unit(prefix, suffix, falls_back=language not in _CONTINUES_DEEPER, by_tabs=language in _BY_TABS),
-            lines_above=_solid(prefix.split("\n")[:-1]),
-            lines_below=_solid(suffix.split("\n")[1:]),
+            brackets=_closed_by(
+                _opened_in(prefix, above, before, language), suffix, _closers(suffix, language, "" if is_cut else before.inside)
+            ),
+            unit=_unit(above, head, below, language),
+            lines_above=_solid(above),
+            lines_below=_solid(below),
         )
 
     @property
@@ -136,33 +144,45 @@ def _up_to_code(suffix: str) -> str:
     return suffix[: borders[-1] + 1 if borders else MAX_AFTER]
 
 
-def _solid(lines: list[str]) -> list[str]:
-    return [line for line in lines if line and not line.isspace()]
+@lru_cache(maxsize=16)
+def _solid(text: str) -> tuple[str, ...]:
+    return tuple(line for line in text.split("\n") if line and not line.isspace())
 
 
-def _opened_in(prefix: str, before: Scan) -> list[Open]:
-    opened: list[Open] = []
-    for token in before.tokens:
+def _opened_in(prefix: str, above: str, before: Scan, language: str) -> list[Open]:
+    opened, n_read = _opened_above(above, language)
+    still_open = _left_open(opened, before.tokens[n_read:])
+    return [Open(each.text, _indent_at(prefix, each.offset), each.offset) for each in still_open]
+
+
+@lru_cache(maxsize=8)
+def _opened_above(above: str, language: str) -> tuple[tuple[Token, ...], int]:
+    """Gives what is open at a line's start, and how many tokens told so; none where a string or comment goes on there."""
+    read = scan(above, language)
+    return ((), 0) if read.inside else (_left_open((), read.tokens), len(read.tokens))
+
+
+def _left_open(opened: tuple[Token, ...], tokens: tuple[Token, ...]) -> tuple[Token, ...]:
+    """Goes on from what is open already."""
+    left = list(opened)
+    for token in tokens:
         if token.text not in OPENERS:
-            opened.append(Open(token.text, "", token.offset))
-        elif opened and opened[-1].text == OPENERS[token.text]:
-            opened.pop()
-    return [Open(each.text, _indent_at(prefix, each.offset), each.offset) for each in opened]
+            left.append(token)
+        elif left and left[-1].text == OPENERS[token.text]:
+            left.pop()
+    return tuple(left)
 
 
 def _indent_at(text: str, offset: int) -> str:
     return indent_of(text[text.rfind("\n", 0, offset) + 1 : offset + 1])
 
 
-def _closed_by(opened: list[Open], suffix: str, after: Scan) -> tuple[Open, ...]:
-    """Finds for each closer behind the cursor which open bracket it closes.
-
-    Where fewer are closed than are open, the one without a closer is seen by indentation, else it is an inner one:
-    the outer ones were there before.
-    """
+@lru_cache(maxsize=16)
+def _closers(suffix: str, language: str, inside: str) -> tuple[tuple[str, int], ...]:
+    """Finds what closes brackets opened before the suffix: the opener's kind, and the closer's offset."""
     closers: list[tuple[str, int]] = []
     depth: list[str] = []
-    for token in after.tokens:
+    for token in scan(suffix, language, inside).tokens:
         if token.text in "([{":
             depth.append(token.text)
         elif token.text in OPENERS:
@@ -170,6 +190,15 @@ def _closed_by(opened: list[Open], suffix: str, after: Scan) -> tuple[Open, ...]
                 depth.pop()
             elif not depth:
                 closers.append((OPENERS[token.text], token.offset))
+    return tuple(closers)
+
+
+def _closed_by(opened: list[Open], suffix: str, closers: tuple[tuple[str, int], ...]) -> tuple[Open, ...]:
+    """Finds for each closer behind the cursor which open bracket it closes.
+
+    Where fewer are closed than are open, the one without a closer is seen by indentation, else it is an inner one:
+    the outer ones were there before.
+    """
     closed = list(opened)
     if len(closers) >= len(opened):
         for each, closer in zip(range(len(opened) - 1, -1, -1), closers, strict=False):
@@ -192,32 +221,57 @@ def _with(opened: Open, offset: int) -> Open:
     return Open(opened.text, opened.indent, opened.offset, offset)
 
 
-def _unit(prefix: str, suffix: str, *, falls_back: bool, by_tabs: bool) -> str:
+def _unit(above: str, head: str, below: str, language: str) -> str:
     """Finds one level of indentation: a tab, or the step that most lines take from the line above that opens a block.
 
     A continued line has a depth of its own, which counts only where no block tells.
     """
-    in_blocks: Counter[int] = Counter()
-    elsewhere: Counter[int] = Counter()
-    n_tabs = 0
-    halves = [prefix.split("\n"), suffix.split("\n")[1:]]
-    is_bare = not any(line[0] in " \t" and not line.isspace() for half in halves for line in half if line)
-    for half in halves:
-        above, opens = None if half is halves[1] else 0, False  # what is missing at the cursor is no step
-        for line in half:
-            bare = line.lstrip()
-            if not bare and not (is_bare and line):
-                continue
-            indent = line[: len(line) - len(bare)]
-            if "\t" in indent:
-                n_tabs += indent[0] == "\t"
-            elif bare[:1] != "*":
-                step = len(indent) - (len(indent) if above is None else above)
-                if step > 1 and (bare or step in (2, 4, 8)):
-                    (in_blocks if opens else elsewhere)[step] += 1
-                above = len(indent)
-            opens = bare.rstrip().endswith(("{", ":", "[", "=>"))
-    steps = in_blocks or (elsewhere if falls_back else in_blocks)
-    if n_tabs > (0 if by_tabs else in_blocks.total() + elsewhere.total()):
+    is_bare = not (_is_indented(above) or _is_indented(head) or _is_indented(below))
+    before = _steps(above, 0, opens=False, is_bare=is_bare)
+    here = _steps(head, before.last, opens=before.opens, is_bare=is_bare)
+    behind = _steps(below, None, opens=False, is_bare=is_bare)  # what is missing at the cursor is no step
+    parts = (before, here, behind)
+    in_blocks = sum((part.in_blocks for part in parts), Counter[int]())
+    elsewhere = sum((part.elsewhere for part in parts), Counter[int]())
+    n_tabs = sum(part.n_tabs for part in parts)
+    steps = in_blocks or (Counter[int]() if language in _CONTINUES_DEEPER else elsewhere)
+    if n_tabs > (0 if language in _BY_TABS else in_blocks.total() + elsewhere.total()):
         return "\t"
     return " " * min(steps, key=lambda step: (-steps[step], step)) if steps else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """By how much lines are deeper than the one above them, and how they go on."""
+
+    in_blocks: Counter[int]
+    elsewhere: Counter[int]
+    n_tabs: int
+    last: int | None  # indentation of the last line that tells
+    opens: bool
+
+
+@lru_cache(maxsize=32)
+def _steps(text: str, last: int | None, *, opens: bool, is_bare: bool) -> _Steps:
+    """Counts the steps in a text that follows a line of a known depth, which may open a block; blank lines tell at need."""
+    in_blocks, elsewhere, n_tabs = Counter[int](), Counter[int](), 0
+    for line in text.split("\n"):
+        bare = line.lstrip()
+        if not bare and not (is_bare and line):
+            continue
+        indent = line[: len(line) - len(bare)]
+        if "\t" in indent:
+            n_tabs += indent[0] == "\t"
+        elif bare[:1] != "*":
+            step = len(indent) - (len(indent) if last is None else last)
+            if step > 1 and (bare or step in (2, 4, 8)):
+                (in_blocks if opens else elsewhere)[step] += 1
+            last = len(indent)
+        opens = bare.rstrip().endswith(("{", ":", "[", "=>"))
+    return _Steps(in_blocks, elsewhere, n_tabs, last, opens)
+
+
+@lru_cache(maxsize=16)
+def _is_indented(text: str) -> bool:
+    """Tells whether any line is that has something on it."""
+    return any(line[0] in " \t" and not line.isspace() for line in text.split("\n") if line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from lsp_server.place import Place, indent_of
@@ -161,7 +161,7 @@ def _without_attributes(lines: list[str], idx: int) -> int:
     return idx
 
 
-def _siblings(lines_above: list[str], line: str) -> set[str]:
+def _siblings(lines_above: Sequence[str], line: str) -> set[str]:
     """Gives the lines above of the same scope: another class may have a method of the same name."""
     depth = len(indent_of(line))
     scope = takewhile(lambda each: len(indent_of(each)) >= depth, reversed(lines_above))
@@ -209,7 +209,7 @@ def _is_out_of_reach(line: str, target: str) -> bool:
     return all(re.match(r"\s*return\b", each) for each in (line, target)) and _same_indent(line, target)
 
 
-def _follows(lines: list[str], below: list[str]) -> bool:
+def _follows(lines: list[str], below: Sequence[str]) -> bool:
     said = [line.strip() for line in lines if line.strip()]
     return bool(said and below) and said[0] == below[0].strip()
 
