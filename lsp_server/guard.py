@@ -21,19 +21,16 @@ def guard(draft: Draft, place: Place, written: Draft) -> Draft | None:
     What was broken already may stay so: a half-written line seldom parses. But where what follows on the line can be
     read as the end of what is written, and the document is then less broken, it is read so.
     """
-    document = place.prefix + place.suffix
-    before = syntax.n_errors(document, place.language)
-    if before is None and is_prose(place.language):
+    if is_prose(place.language):
         return draft
-    if before is None:
-        return _guard_balance(draft, place, written)
     after = _n_errors_after(draft, place)
-    if after is None:
-        return draft
-    if after:
-        for shorter in _up_to_rest(written, place):
-            if (_n_errors_after(shorter, place) or 0) <= min(before, after - 1):
-                return shorter
+    if not after:
+        return draft if after == 0 else _guard_balance(draft, place, written)
+    before = syntax.n_errors(place.prefix + place.suffix, place.language)
+    assert before is not None  # the longer text could be read
+    for shorter in _up_to_rest(written, place):
+        if (_n_errors_after(shorter, place) or 0) <= min(before, after - 1):
+            return shorter
     n_open = _n_open(draft.text, place) - _n_open(place.rest[: draft.replace], place)
     leaves_open = before and n_open > 0 and "\n" in draft.text  # one error more or less hides in those there were
     if after <= before and not leaves_open:
@@ -55,13 +52,7 @@ def _guard_balance(draft: Draft, place: Place, written: Draft) -> Draft | None:
 
 
 def _n_errors_after(draft: Draft, place: Place) -> int | None:
-    return syntax.n_errors_after(
-        place.prefix + place.suffix,
-        place.language,
-        start=len(place.prefix) - draft.replace_before,
-        old_end=len(place.prefix) + draft.replace,
-        written=draft.text,
-    )
+    return syntax.n_errors(_with_draft(draft, place), place.language)
 
 
 def _up_to_rest(draft: Draft, place: Place) -> Iterator[Draft]:
@@ -116,8 +107,11 @@ def _keeps_balance(draft: Draft, place: Place) -> bool:
 
 
 def _imbalance_after(draft: Draft, place: Place) -> int:
-    start = len(place.prefix) - draft.replace_before
-    return _imbalance(place.prefix[:start] + draft.text + place.suffix[draft.replace :], place.language)
+    return _imbalance(_with_draft(draft, place), place.language)
+
+
+def _with_draft(draft: Draft, place: Place) -> str:
+    return place.prefix[: len(place.prefix) - draft.replace_before] + draft.text + place.suffix[draft.replace :]
 
 
 def _imbalance(text: str, language: str) -> int:

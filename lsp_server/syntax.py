@@ -32,30 +32,17 @@ def has_grammar(language: str) -> bool:
     return language in _GRAMMARS
 
 
+@lru_cache(maxsize=32)
 def n_errors(text: str, language: str) -> int | None:
     """Counts where a text is broken; None where nobody can tell."""
-    tree = _parse(text, language)
-    return None if tree is None else _count(tree.root_node)
-
-
-def n_errors_after(text: str, language: str, *, start: int, old_end: int, written: str) -> int | None:
-    """Counts where a text would be broken with one piece of it replaced, at the cost of the piece."""
-    before = _parse(text, language)
     grammar = _grammar(language)
-    if before is None or grammar is None:
+    if grammar is None or len(_encoded(text)) > _MAX_BYTES:
         return None
-    return _count(grammar.reparse(before, text, start, old_end, written).root_node)
-
-
-@lru_cache(maxsize=8)
-def _parse(text: str, language: str) -> Tree | None:
-    """Parses; the trigger and the guard of one request ask for the same text."""
-    grammar = _grammar(language)
-    return None if grammar is None or len(_encoded(text)) > _MAX_BYTES else grammar.parse(text)
+    return _count(grammar.parse(text).root_node)
 
 
 class _Grammar:
-    """A language's parser, and what it read last: the text at the key before, whose tree costs less to mend than to make."""
+    """A language's parser, and what it read last: a text much like the next, whose tree costs less to mend than to make."""
 
     def __init__(self, parser: Parser) -> None:
         self._parser = parser
@@ -66,23 +53,20 @@ class _Grammar:
         self._last = text, tree
         return tree
 
-    def reparse(self, tree: Tree, text: str, start: int, old_end: int, written: str) -> Tree:
-        """Parses the text with a piece of it replaced, given its tree."""
-        head, old_head, new_head = text[:start], text[:old_end], text[:start] + written
-        edited = tree.copy()
-        at, old_at, new_at = (len(_encoded(each)) for each in (head, old_head, new_head))
-        edited.edit(at, old_at, new_at, _point(head), _point(old_head), _point(new_head))
-        return self._parser.parse(_encoded(new_head + text[old_end:]), edited)
-
     def _mended(self, text: str) -> Tree | None:
         if self._last is None:
             return None
         last, tree = self._last
-        n_head = _n_common(last, text)
-        n_tail = min(_n_common(last[:n_head:-1], text[:n_head:-1]), min(len(last), len(text)) - n_head)
-        if len(text) - n_head - n_tail > len(text) // 8:  # another place, another text
+        start = _n_common(last, text)
+        n_tail = min(_n_common(last[:start:-1], text[:start:-1]), min(len(last), len(text)) - start)
+        end = len(text) - n_tail
+        if end - start > len(text) // 8:  # another place, another text
             return None
-        return self.reparse(tree, last, n_head, len(last) - n_tail, text[n_head : len(text) - n_tail])
+        head, old_head, new_head = text[:start], last[: len(last) - n_tail], text[:end]
+        edited = tree.copy()
+        at, old_at, new_at = (len(_encoded(each)) for each in (head, old_head, new_head))
+        edited.edit(at, old_at, new_at, _point(head), _point(old_head), _point(new_head))
+        return self._parser.parse(_encoded(text), edited)
 
 
 def _n_common(first: str, second: str) -> int:

@@ -24,7 +24,7 @@ def test_a_tree_mended_key_by_key_has_the_errors_of_a_new_one(source) -> None:
     mended = [n_errors(each, "python") for each in typed]
     anew = []
     for each in typed:
-        syntax._parse.cache_clear()
+        syntax.n_errors.cache_clear()
         syntax._grammar.cache_clear()
         anew.append(n_errors(each, "python"))
     assert mended == anew
