@@ -25,9 +25,12 @@ class Residence:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def pid(self) -> int:
+        return int(next(self._folder.rglob("*.lock")).read_text())
+
     def signal(self, number: int) -> None:
-        lock = next(self._folder.rglob("*.lock"))
-        os.kill(int(lock.read_text()), number)
+        os.kill(self.pid, number)
 
     def remove_socket(self) -> None:
         next(self._folder.rglob("*.sock")).unlink()
@@ -102,3 +105,27 @@ def test_typing_goes_on_whatever_happens_to_the_engine(serve, residence, checkpo
     line = text.count("\n")
     assert until_answered(wire, line, 0) == until_answered(wire, line, 0, again)  # as if opened with this text
     assert wire.stop() == 0
+
+
+@pytest.mark.parametrize("kind", ["resident", "child"])
+def test_who_restarts_the_engine_gets_another_process(serve, residence, checkpoint, kind) -> None:  # noqa: F811
+    place, env = residence
+    wire = serve("--engine", kind, "--model", str(checkpoint), "--threads", "1", env=env)
+    wire.start()
+    wire.open("a = 1\n", language="plaintext")
+
+    def engine_pid() -> int:
+        return place.pid if kind == "resident" else only_child_of(wire.process.pid)
+
+    first = until_answered(wire, 1, 0)
+    old = engine_pid()
+    wire.ask("midfill/restartEngine", {})
+    assert until_answered(wire, 1, 0) == first
+    assert engine_pid() != old
+    assert not Path(f"/proc/{old}/cmdline").exists() or not Path(f"/proc/{old}/cmdline").read_bytes()  # a zombie has none
+    assert wire.stop() == 0
+
+
+def only_child_of(pid: int) -> int:
+    (child,) = (each for task in Path(f"/proc/{pid}/task").iterdir() for each in (task / "children").read_text().split())
+    return int(child)
