@@ -36,8 +36,13 @@ format: .venv/installed
 fuzz: .venv/installed
 	MIDFILL_FUZZ=100000 $(BIN)/python -m pytest tests/lsp_server/test_fuzz.py
 
-train fit eval: .venv/installed
-	$(BIN)/python -m engine.training $@ $(if $(filter eval,$@),$(if $(HOLES),--holes $(HOLES))) $(ARGS)
+train fit: .venv/installed
+	$(BIN)/python -m engine.training $@ $(ARGS)
+
+# What the model is worth, then what each part of the judgement makes of it.
+eval: .venv/installed
+	$(BIN)/python -m engine.training eval $(if $(HOLES),--holes $(HOLES)) $(ARGS)
+	$(BIN)/python -m tests.bench.judgement
 
 # VS Code's extension, editors/vscode/dist/midfill.vsix; needs Node 22 or newer, as `make e2e-vscode` brings it.
 vscode:

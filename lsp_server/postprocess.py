@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from lsp_server import indentation, repeats, scope
@@ -55,7 +56,7 @@ def run_filters(raw: str, place: Place, mode: Mode, limits: Limits | None = None
     limits = limits or Limits()
     draft = Draft(raw)
     written = draft
-    for each in _BLOCK if mode is Mode.BLOCK else _LINE:
+    for each in FILTERS[mode]:
         written = draft if each is type_over else written
         draft = each(draft, place)
         if not draft.text.strip():
@@ -73,7 +74,7 @@ def run_filters(raw: str, place: Place, mode: Mode, limits: Limits | None = None
 def is_past_block(raw: str, place: Place) -> bool:
     """Tells whether what is written goes on after the block's end, so that the rest is written for nobody."""
     draft = Draft(raw)
-    for each in _BLOCK[: _BLOCK.index(close_scope)]:
+    for each in takewhile(lambda each: each is not close_scope, FILTERS[Mode.BLOCK]):
         draft = each(draft, place)
     end = scope.scope_end(draft.text, place)
     return end is not None and bool(draft.text[end:].strip())
@@ -208,7 +209,7 @@ _REPEATS = (
     _on_text(repeats.cut_repeated_blocks),
     _on_text(repeats.drop_repeated_lines),
 )
-_LINE: tuple[Filter, ...] = (
+_FOR_LINE = (
     clean,
     drop_fence,
     drop_blank_start,
@@ -221,7 +222,7 @@ _LINE: tuple[Filter, ...] = (
     _on_text(repeats.cut_next_lines),
     shrink,
 )
-_BLOCK: tuple[Filter, ...] = (
+_FOR_BLOCK = (
     clean,
     drop_fence,
     drop_blank_start,
@@ -237,7 +238,7 @@ _BLOCK: tuple[Filter, ...] = (
     _on_text(repeats.cut_next_lines),
     shrink,
 )
-FILTERS: tuple[Filter, ...] = tuple(dict.fromkeys((*_BLOCK, *_LINE)))
+FILTERS: dict[Mode, tuple[Filter, ...]] = {Mode.LINE: _FOR_LINE, Mode.BLOCK: _FOR_BLOCK}
 
 
 def _limited(draft: Draft, limits: Limits) -> Draft:

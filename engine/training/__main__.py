@@ -24,11 +24,11 @@ from engine.training.batches import Batches
 from engine.training.bits import bits_per_byte, windows
 from engine.training.completer import Limits
 from engine.training.corpus import FITTED_ON, CorpusOptions, build_corpus
-from engine.training.evaluate import Matches, answer_holes, share_solved
+from engine.training.evaluate import ANSWERS, Matches, answer_holes, share_solved, write_answers
 from engine.training.export import export, export_card
 from engine.training.fitting import fit_recall, nats_per_token, observe_all
 from engine.training.heap import keep_heap
-from engine.training.holes import held_out_holes, read_holes
+from engine.training.holes import held_out_blocks, held_out_holes, read_holes
 from engine.training.humaneval import HUMANEVAL, read_problems
 from engine.training.judgement import RELIABILITY, Judged, draw_reliability, fit_gate
 from engine.training.log import Entry
@@ -48,6 +48,7 @@ Size = Annotated[str, typer.Option(help="cpu (8M parameters) or gpu (30M).")]
 
 HEADLINES = ("exact_match", "bits_per_byte", "humaneval_single_line", "precision_at_threshold", "coverage_at_threshold")
 _TOKENIZER_BYTES = 40_000_000
+_BLOCK_TOKENS = 96
 _QUICK_BYTES = 150_000  # of held-out text, scored at each checkpoint
 
 
@@ -172,6 +173,7 @@ def eval_command(
     ),
     holes: Annotated[Path | None, typer.Option(help="Gzipped JSON lines of prefix, middle, suffix, kind.")] = None,
     n_holes: Annotated[int, typer.Option(help="Held-out holes to draw where no file is given.")] = 4000,
+    n_blocks: Annotated[int, typer.Option(help="Held-out blocks to have written, for who judges what is shown of them.")] = 400,
     n_context: Annotated[int, typer.Option(help="Tokens of prompt and completion together.")] = 1024,
     problems: Annotated[Path, typer.Option(help="Folder of HumanEval-infilling.")] = Path("../shared/data"),
     n_workers: Workers = 2,
@@ -187,6 +189,12 @@ def eval_command(
         answers = answer_holes(chosen, model, Limits(n_context=n_context), done, n_workers=n_workers)
         matches = Matches.of(chosen, answers)
         summary |= matches.summary() | _judgement(Judged.of(answers["spm"], matches.right["spm"]), model, out.parent)
+        blocks = [] if holes else held_out_blocks(_held_out(work, fitted=False), n_blocks, seed)
+        bar = progress.add_task("blocks", total=len(blocks))
+        limits = Limits(n_context=n_context, n_new=_BLOCK_TOKENS, one_line=False)
+        done = partial(progress.advance, bar)
+        written = answer_holes(blocks, model, limits, done, n_workers=n_workers, ways=("spm",))
+        write_answers([*chosen, *blocks], [*answers["spm"], *written["spm"]], out.parent / ANSWERS)
         if (work / "corpus" / "dev.txt").exists():
             summary["bits_per_byte"] = round(_bits_per_byte(model, _texts(work, "dev")), 4)
         for name, file in HUMANEVAL.items():

@@ -25,12 +25,13 @@ from engine.tokenizer import Tokenizer
 class Answer:
     """What was written, the log-probability of each token that added to it, and that of writing just this and ending there.
 
-    `total` is None where the text was cut off at the limit.
+    `total` is None where the text was cut off at the limit; `ends` tells how many characters stand at each token's end.
     """
 
     text: str
     logprobs: tuple[float, ...] = ()
     total: float | None = None
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Completer:
         )
 
     def _answer(self, prompt: Ids, recall: Recall | None, healing: Healing | None = None) -> Answer:
-        written, logprobs, total = b"", [], 0.0
+        written, logprobs, ends_at, total = b"", [], [], 0.0
         n_healed = len(healing.left) if healing else 0  # bytes that stand before the cursor already
         for sampled in self._tokens(prompt, Sampler(self._tokenizer.n_vocab, recall=recall, healing=healing)):
             token = self._tokenizer.token_bytes(sampled.token_id)
@@ -105,11 +106,12 @@ class Completer:
             written += added
             if added:
                 logprobs.append(sampled.logprob)
+                ends_at.append(len(written.decode("utf-8", "ignore")))
             if ends:
-                return Answer(written.decode("utf-8", "replace"), tuple(logprobs), total)
+                return Answer(written.decode("utf-8", "replace"), tuple(logprobs), total, tuple(ends_at))
             if len(logprobs) == self._limits.n_new:
                 break
-        return Answer(written.decode("utf-8", "replace"), tuple(logprobs))
+        return Answer(written.decode("utf-8", "replace"), tuple(logprobs), ends=tuple(ends_at))
 
     def _tokens(self, prompt: Ids, sampler: Sampler) -> Iterator[Sampled]:
         cache, logits = self._prefill(prompt)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from engine.training.workers import chunks, in_processes
 _N_RESAMPLES = 2000
 _PROBLEM_LINE, _PROBLEM_SPAN = Limits(n_new=64), Limits(n_new=160, one_line=False)
 
+ANSWERS = "answers.jsonl.gz"
 WAYS = ("spm", "model_alone", "psm", "prefix_only", "copier")  # the second is the first without the recall
 
 Answers = dict[str, list[Answer]]  # by way, in the order of the holes
@@ -76,6 +79,15 @@ def answer_holes(
             answers[way] += chunk[way]
         on_done(len(chunk[ways[0]]))
     return answers
+
+
+def write_answers(holes: Sequence[LineHole], answers: Sequence[Answer], path: Path) -> None:
+    """Writes holes with what was written for them, gzipped JSON lines, for who judges what of it should be shown."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        for hole, answer in zip(holes, answers, strict=True):
+            written = {"text": answer.text, "logprobs": answer.logprobs, "ends": answer.ends}
+            file.write(json.dumps(asdict(hole) | written) + "\n")
 
 
 def share_solved(

@@ -1,10 +1,11 @@
-"""Single-line holes in held-out code: where a person stops typing, and the rest of the line that they went on to write."""
+"""Holes in held-out code: where a person stops typing, and the rest of the line, or the block, that they went on to write."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+import re
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,9 @@ from engine.training.texts import Texts
 
 _MIN_MIDDLE = 3  # characters besides blanks: a lone closer is no suggestion
 _WINDOW_CHARS = 8000  # kept on either side: more than any prompt holds
+_MAX_BLOCK_LINES = 8
+_OPENS_BLOCK = re.compile(r"^([ ]*)(?:def|for|if|with|while|try|else|elif|except|async def)\b.*:\n([ ]+)(?=\S)", re.MULTILINE)
+BLOCK = "block"  # the kind of a hole of whole lines
 
 
 class Place(StrEnum):
@@ -57,6 +61,20 @@ def held_out_holes(texts: Texts | Sequence[str], n_holes: int, seed: int) -> lis
                 [_cut(text, int(offset), place) for offset in rng.choice(offsets, n_drawn, replace=False)] if n_drawn else []
             )
     return [hole for holes in by_place.values() for hole in holes]
+
+
+def held_out_blocks(texts: Texts | Sequence[str], n_holes: int, seed: int) -> list[LineHole]:
+    """Draws holes that are a short block's whole body, from documents at random; the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    holes: list[LineHole] = []
+    while len(holes) < n_holes:
+        text = texts[int(rng.integers(len(texts)))]
+        blocks = [(start, end) for start, end in _blocks(text) if text[start:end].count("\n") < _MAX_BLOCK_LINES]
+        if blocks:
+            start, end = blocks[int(rng.integers(len(blocks)))]
+            before, behind = text[max(start - _WINDOW_CHARS, 0) : start], text[end : end + _WINDOW_CHARS]
+            holes.append(LineHole(before, text[start:end], behind, BLOCK))
+    return holes
 
 
 def read_holes(path: Path) -> list[LineHole]:
@@ -108,6 +126,16 @@ def _places(text: str, rng: np.random.Generator) -> Iterator[tuple[Place, int]]:
                 fresh, before = False, token.string
     except (tokenize.TokenError, IndentationError):
         return
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int]]:
+    """Start, behind its indentation, and end of each body that is deeper than the line that opens it."""
+    for match in _OPENS_BLOCK.finditer(text):
+        outer, inner = match.groups()
+        if len(inner) > len(outer):
+            body = re.compile(rf"(?:[^\n]*)(?:\n(?:{inner}[^\n]*|[ ]*(?=\n)))*").match(text, match.end())
+            assert body is not None
+            yield match.end(), match.end() + len(body[0].rstrip())
 
 
 def _is_worth(text: str, offset: int) -> bool:

@@ -47,7 +47,7 @@ def measured(language: str) -> dict[str, dict[str, float]]:
     works: dict[str, Callable[[], object]] = {
         "place": lambda: Place.at(language, prefix, suffix),
         "trigger": lambda: decide(place, invoked=False),
-        **{each.__name__: (lambda each=each: each(Draft(raw), place)) for each in FILTERS},
+        **{each.__name__: (lambda each=each: each(Draft(raw), place)) for each in (*FILTERS[Mode.BLOCK], *FILTERS[Mode.LINE])},
         "guard": lambda: guard(Draft(raw), place, Draft(raw)),
         "is_past_block": lambda: is_past_block(raw, place),
         "postprocess": lambda: postprocess(raw, place, Mode.BLOCK),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from engine.model_files import read_gate, write_gate
 from engine.recall import EDGES, RecallWeights
 from engine.tokenizer import Tokenizer
 from engine.training.completer import Answer, Completer, Limits
-from engine.training.evaluate import WAYS, Matches, answer_holes, share_solved
+from engine.training.evaluate import WAYS, Matches, answer_holes, share_solved, write_answers
 from engine.training.fitting import fit_recall, nats_per_token, observe
-from engine.training.holes import LineHole
+from engine.training.holes import LineHole, held_out_blocks
 from engine.training.humaneval import Problem
 from engine.training.judgement import Judged, draw_reliability, fit_gate
 from tests.engine.conftest import load
@@ -138,3 +139,24 @@ def test_a_filling_passes_where_its_tests_do(tmp_path: Path, folder: Path) -> No
     assert sandbox.passes(PROBLEM.program("    y = 2 * x\n"))
     assert not sandbox.passes(PROBLEM.program("    y = 3 * x\n"))
     assert share_solved([PROBLEM] * 3, folder, one_line=True, n_workers=1, on_done=lambda n: None) == 0.0
+
+
+def test_a_block_s_hole_is_the_body_of_what_opens_it_and_ends_with_it() -> None:
+    text = "def f(x):\n    a = 1\n\n    if x:\n        return a\n    return 0\n\n\nfor y in z:\n  g(y)\nprint()\n"
+    bodies = {hole.middle for hole in held_out_blocks([text], 40, seed=0)}
+    assert bodies == {"a = 1\n\n    if x:\n        return a\n    return 0", "return a", "g(y)"}
+    for hole in held_out_blocks([text], 10, seed=1):
+        assert hole.prefix + hole.middle + hole.suffix == text
+        assert hole.suffix.startswith("\n")
+
+
+def test_written_answers_tell_where_each_token_ends(folder: Path, tmp_path: Path) -> None:
+    answers = answer_holes(HOLES[:4], folder, Limits(), lambda n: None, n_workers=1, ways=("spm",))["spm"]
+    write_answers(HOLES[:4], answers, tmp_path / "answers.jsonl.gz")
+    with gzip.open(tmp_path / "answers.jsonl.gz", "rt") as lines:
+        written = [json.loads(line) for line in lines]
+    assert [one["middle"] for one in written] == [hole.middle for hole in HOLES[:4]]
+    for one in written:
+        assert len(one["ends"]) == len(one["logprobs"])
+        assert one["ends"] == sorted(one["ends"])
+        assert one["ends"][-1:] in ([], [len(one["text"])])
