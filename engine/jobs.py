@@ -93,10 +93,7 @@ class JobQueue:
         A background job of another document that is stopped waits again; what it did so far stays cached.
         """
         with self._changed:
-            ended = [job] if self._closed else [each for each in self._jobs() if _is_superseded(each, job)]
-            for each in ended:
-                each.cancel()
-            self._waiting = [task for task in self._waiting if task not in ended]
+            unstarted = [job] if self._closed else self._end([each for each in self._jobs() if _is_superseded(each, job)])
             if not self._closed:
                 running = self._running
                 if running is not None and running.is_background and not running.cancelled and not job.is_background:
@@ -105,8 +102,7 @@ class JobQueue:
                         self._waiting.append(Job(running.request, ready_s=running.ready_s))
                 self._waiting.append(job)
                 self._changed.notify()
-            ended = [each for each in ended if each is not self._running]  # that one is the worker's to end
-        for each in ended:
+        for each in unstarted:
             each.end_unstarted(Finish.CANCELLED)
 
     def withdraw(self, job: Job, finish: Finish) -> None:
@@ -122,13 +118,11 @@ class JobQueue:
         with self._changed:
             ended = [job for job in self._jobs() if job.request.document == document]
             for job in ended:
-                job.cancel()
                 job.is_forgotten = True
-            self._waiting = [task for task in self._waiting if task not in ended]
+            unstarted = self._end(ended)
             self._waiting.append(Forget(document))
             self._changed.notify()
-            ended = [job for job in ended if job is not self._running]
-        for job in ended:
+        for job in unstarted:
             job.end_unstarted(Finish.CANCELLED)
 
     def get(self) -> Job | Forget | None:
@@ -151,13 +145,10 @@ class JobQueue:
         """Ends the worker before its next layer; jobs that wait are answered as cancelled."""
         with self._changed:
             self._closed = True
-            waiting, self._waiting = self._waiting, []
-            if self._running is not None:
-                self._running.cancel()
+            unstarted = self._end(self._jobs())
             self._changed.notify()
-        for task in waiting:
-            if isinstance(task, Job):
-                task.end_unstarted(Finish.CANCELLED)
+        for job in unstarted:
+            job.end_unstarted(Finish.CANCELLED)
 
     def fail(self, error: EngineError) -> None:
         """Closes the queue of a worker that has died: every job, the one that it ran included, ends with the error."""
@@ -178,6 +169,13 @@ class JobQueue:
         """Whether somebody waits for an answer."""
         with self._changed:
             return any(not job.is_background for job in self._jobs())
+
+    def _end(self, ended: list[Job]) -> list[Job]:
+        """Cancels jobs. One that runs is the worker's to end; gives the others, which the caller answers outside the lock."""
+        for job in ended:
+            job.cancel()
+        self._waiting = [task for task in self._waiting if task not in ended]
+        return [job for job in ended if job is not self._running]
 
     def _jobs(self) -> list[Job]:
         waiting = [task for task in self._waiting if isinstance(task, Job)]
