@@ -138,7 +138,7 @@ class MidfillProtocol(LanguageServerProtocol):
             self._refuse(message, ErrorCode.INVALID_PARAMS, f"{method!s:.80} can't be read: {reasons:.500}")
             if method is None:
                 self._handle_response(message["id"], None, error.to_response_error())
-            if method in (types.TEXT_DOCUMENT_DID_CHANGE, types.NOTEBOOK_DOCUMENT_DID_CHANGE):
+            if "id" not in message and method in (types.TEXT_DOCUMENT_DID_CHANGE, types.NOTEBOOK_DOCUMENT_DID_CHANGE):
                 for uri in _uris(message.get("params")):
                     self.on_unreadable_change(uri)
             return

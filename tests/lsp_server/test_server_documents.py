@@ -90,6 +90,13 @@ def test_a_document_whose_change_cannot_be_read_is_silent_until_it_is_opened_aga
     assert texts(shared_wire.suggest({"line": 0, "character": 7})) == ["a + b"]
 
 
+@pytest.mark.parametrize("method", ["textDocument/didChange", "notebookDocument/didChange"])
+def test_a_request_in_a_change_s_name_changes_nothing(shared_wire, method) -> None:
+    shared_wire.open("return \n")
+    assert "error" in shared_wire.ask(method, [{"uri": URI}])
+    assert texts(shared_wire.suggest({"line": 0, "character": 7})) == ["a + b"]
+
+
 @pytest.mark.parametrize(
     "uri", ["file:///project/.env", "file:///project/%2Eenv.local", "untitled:.env", "file:///home/me/.ssh/config"]
 )
