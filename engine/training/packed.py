@@ -112,7 +112,8 @@ def packed_loss(model: GPTBigCodeForCausalLM, row: Row) -> Tensor:
     assert isinstance(attention, PackedAttention)
     attention.lengths = row.lengths
     h = model.transformer(row.ids[None], position_ids=row.positions[None]).last_hidden_state[0]  # (T, E)
-    return _summed_loss(h, model.lm_head.weight, row.labels)
+    weight = model.lm_head.weight
+    return _summed_loss(h, weight if torch.is_grad_enabled() else weight.detach(), row.labels)
 
 
 class _SummedLoss(torch.autograd.Function):
