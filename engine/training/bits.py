@@ -11,6 +11,7 @@ from engine.heads import GPTBigCodeForCausalLM
 from engine.tokenizer import Tokenizer
 from engine.training.batches import pack
 from engine.training.packed import packed_loss
+from engine.training.samples import Sample
 from engine.training.texts import Texts
 
 
@@ -40,5 +41,5 @@ def windows(texts: Texts, tokenizer: Tokenizer, n_positions: int, n_bytes: int |
 @torch.no_grad()
 def bits_per_byte(model: GPTBigCodeForCausalLM, held_out: Windows) -> float:
     """The model's cross-entropy over the windows; the model attends with `PackedAttention`."""
-    nats = sum(float(packed_loss(model, pack([ids]).to(model.device))) for ids in held_out.ids)
+    nats = sum(float(packed_loss(model, pack([Sample(ids, len(ids))]).to(model.device))) for ids in held_out.ids)
     return nats / math.log(2) / held_out.n_bytes

@@ -107,33 +107,33 @@ def _folded(rows: Tensor) -> Tensor:
 
 
 def packed_loss(model: GPTBigCodeForCausalLM, row: Row) -> Tensor:
-    """The summed cross-entropy, in nats and float32, of a row's labels."""
+    """The summed cross-entropy of a row's labels, times their weights, in nats and float32."""
     attention = model.transformer.attention
     assert isinstance(attention, PackedAttention)
     attention.lengths = row.lengths
     h = model.transformer(row.ids[None], position_ids=row.positions[None]).last_hidden_state[0]  # (T, E)
     weight = model.lm_head.weight
-    return _summed_loss(h, weight if torch.is_grad_enabled() else weight.detach(), row.labels)
+    return _summed_loss(h, weight if torch.is_grad_enabled() else weight.detach(), row.labels, row.weights)
 
 
 class _SummedLoss(torch.autograd.Function):
     """Head and cross-entropy in one, chunk by chunk, with the gradient made on the way: logits are never seen twice."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-        """Shapes: h (T, E), weight (V, E), labels (T,); result (), float32."""
+    def forward(ctx: Any, h: Tensor, weight: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Shapes: h (T, E), weight (V, E), labels and their weights (T,); result (), float32."""
         needs_grad = any(ctx.needs_input_grad)
         d_h, d_weight = torch.empty_like(h), torch.zeros_like(weight)
         total = h.new_zeros((), dtype=torch.float32)
-        chunks = (torch.split(rows, _LOSS_CHUNK) for rows in (h, d_h, labels))
-        for h_part, d_h_part, labels_part in zip(*chunks, strict=True):
+        chunks = (torch.split(rows, _LOSS_CHUNK) for rows in (h, d_h, labels, weights))
+        for h_part, d_h_part, labels_part, weights_part in zip(*chunks, strict=True):
             logprobs = F.log_softmax(F.linear(h_part, weight).float(), dim=-1)  # (chunk, V)
-            total += F.nll_loss(logprobs, labels_part, ignore_index=IGNORED, reduction="sum")
+            total += F.nll_loss(logprobs, labels_part, ignore_index=IGNORED, reduction="none") @ weights_part
             if not needs_grad:
                 continue
             has_label = labels_part != IGNORED
-            d_logits = logprobs.exp_().mul_(has_label[:, None])
-            d_logits[has_label, labels_part[has_label]] -= 1
+            d_logits = logprobs.exp_().mul_(weights_part[:, None])
+            d_logits[has_label, labels_part[has_label]] -= weights_part[has_label]
             d_logits = d_logits.to(h.dtype)
             torch.mm(d_logits, weight, out=d_h_part)
             d_weight.addmm_(d_logits.T, h_part)
@@ -145,7 +145,7 @@ class _SummedLoss(torch.autograd.Function):
         """The gradients of h and weight."""
         (scale,) = grads
         d_h, d_weight = ctx.saved_tensors
-        return d_h * scale, d_weight * scale, None
+        return d_h * scale, d_weight * scale, None, None
 
 
 _summed_loss: Callable[..., Tensor] = _SummedLoss.apply

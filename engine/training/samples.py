@@ -86,18 +86,27 @@ def draw_hole(text: str, offset: int, kind: Kind, n_tokens: int, rng: np.random.
     return Hole(text[max(first, 0) : start], text[start:end], text[end:last])
 
 
-def fim_ids(hole: Hole, order: Order, tokenizer: Tokenizer) -> list[int]:
-    """The ids of a whole sample: the prompt as it is served, the middle and the end of text."""
-    prompt = build_prompt(tokenizer.encode(hole.prefix), tokenizer.encode(hole.suffix), order, tokenizer.special)
-    return [*prompt.ids, *tokenizer.encode(hole.middle), tokenizer.special.end_of_text]
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is packed: ids, of which those from `n_prompt` on are what a prompt asks for; none are in plain text."""
+
+    ids: list[int]
+    n_prompt: int
 
 
-def text_ids(text: str, offset: int, n_tokens: int, tokenizer: Tokenizer) -> list[int]:
-    """Left-to-right ids of at most `n_tokens` from the line at an offset on; the document's end is marked."""
+def fim_sample(hole: Hole, order: Order, tokenizer: Tokenizer) -> Sample:
+    """The prompt as it is served, the middle and the end of text."""
+    prompt = build_prompt(tokenizer.encode(hole.prefix), tokenizer.encode(hole.suffix), order, tokenizer.special).ids
+    return Sample([*prompt, *tokenizer.encode(hole.middle), tokenizer.special.end_of_text], len(prompt))
+
+
+def text_sample(text: str, offset: int, n_tokens: int, tokenizer: Tokenizer) -> Sample:
+    """Left to right, at most `n_tokens` from the line at an offset on; the document's end is marked."""
     start = text.rfind("\n", 0, offset) + 1
     # A token has at most a few dozen characters; 8 per token are enough for all but pathological text.
     ids = tokenizer.encode(text[start : start + 8 * n_tokens])
-    return [*ids, tokenizer.special.end_of_text][:n_tokens]
+    ids = [*ids, tokenizer.special.end_of_text][:n_tokens]
+    return Sample(ids, len(ids))
 
 
 def _cut(text: str, offset: int, kind: Kind, n_chars: int, rng: np.random.Generator) -> tuple[int, int]:

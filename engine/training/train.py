@@ -59,8 +59,8 @@ class Trainer:
         self.n_tokens = 0
 
     def train_step(self, rows: tuple[Row, ...], schedule: Schedule) -> tuple[float, float]:
-        """One step on the rows of one batch; returns the mean loss in nats per token and the gradient's norm."""
-        n_labels = sum(int((row.labels >= 0).sum()) for row in rows)
+        """One step on the rows of one batch; returns the weighted mean loss in nats per token and the gradient's norm."""
+        n_labels = sum(float(row.weights.sum()) for row in rows)
         total = 0.0
         for row in rows:
             loss = packed_loss(self.model, row.to(self.model.device))

@@ -13,7 +13,7 @@ from engine.api import Order
 from engine.model_files import SHIPPED_MODEL
 from engine.tokenizer import Tokenizer
 from engine.training.batches import IGNORED, Batches, BatchOptions, pack
-from engine.training.samples import Hole, Kind, draw_hole, fim_ids, line_around, text_ids
+from engine.training.samples import Hole, Kind, Sample, draw_hole, fim_sample, line_around, text_sample
 from engine.training.texts import Texts
 
 CODE = "".join(
@@ -51,7 +51,9 @@ def test_sample_has_the_served_layout(order: Order, layout: list[str], tokenizer
         "<|endoftext|>": tokenizer.special.end_of_text,
     }
     wanted = [ids for part in layout for ids in ([special[part]] if part in special else tokenizer.encode(part))]
-    assert fim_ids(Hole("def P(", "M):", "\n    S\n"), order, tokenizer) == wanted
+    sample = fim_sample(Hole("def P(", "M):", "\n    S\n"), order, tokenizer)
+    assert sample.ids == wanted
+    assert tokenizer.decode(sample.ids[sample.n_prompt :]) == "M):"
 
 
 @given(st.sampled_from(HOLES), st.integers(0, len(CODE) - 1), st.integers(16, 2000), st.integers(0, 2**32))
@@ -78,10 +80,10 @@ def test_blank_lines_are_passed_over() -> None:
 
 
 def test_plain_text_begins_at_a_line_and_marks_the_end(tokenizer: Tokenizer) -> None:
-    ids = text_ids("ab = 1\ncd = 2\n", 9, 100, tokenizer)
+    ids = text_sample("ab = 1\ncd = 2\n", 9, 100, tokenizer).ids
     assert tokenizer.decode(ids) == "cd = 2\n"
     assert ids[-1] == tokenizer.special.end_of_text
-    assert text_ids("ab = 1\ncd = 2\n", 9, 2, tokenizer) == ids[:2]
+    assert text_sample("ab = 1\ncd = 2\n", 9, 2, tokenizer).ids == ids[:2]
 
 
 def test_rows_are_full_and_positions_start_over(batches: Batches) -> None:
@@ -109,8 +111,9 @@ def test_a_batch_hangs_on_seed_and_step_alone(batches: Batches) -> None:
 
 
 def test_the_last_token_of_a_sample_predicts_nothing() -> None:
-    row = pack([[5, 6, 7], [8, 9]])
+    row = pack([Sample([5, 6, 7], 3), Sample([8, 9], 2)])
     assert row.labels.tolist() == [6, 7, IGNORED, 9, IGNORED]
+    assert row.weights.tolist() == [1, 1, 0, 1, 0]
     assert row.positions.tolist() == [0, 1, 2, 0, 1]
 
 
@@ -121,3 +124,8 @@ def test_texts_know_their_documents(tmp_path: Path) -> None:
     texts = Texts(path)
     assert [texts[0], texts[1]] == ["äb", "cd"]
     assert [texts.at(offset) for offset in range(texts.n_bytes)] == [0, 0, 0, 1, 1]
+
+
+def test_a_middle_and_its_end_weigh_more_than_what_is_given() -> None:
+    row = pack([Sample([5, 6, 7, 8], 2), Sample([8, 9], 2)], middle_weight=3)
+    assert row.weights.tolist() == [1, 3, 3, 0, 1, 0]
