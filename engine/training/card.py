@@ -22,8 +22,10 @@ _WAYS = {
 }
 
 
-def model_card(config: GPTBigCodeConfig, manifest: dict[str, Any], cost: Cost, figures: dict[str, Any] | None) -> str:
-    """The card as Markdown; `manifest` is the corpus's, `figures` what `eval` wrote."""
+def model_card(
+    config: GPTBigCodeConfig, manifest: dict[str, Any], cost: Cost, figures: dict[str, Any] | None, samples: str = ""
+) -> str:
+    """The card as Markdown; `manifest` is the corpus's, `figures` what `eval` wrote, `samples` what a person saw it write."""
     train, dev = manifest["train"], manifest["dev"]
     return Template(files("engine.training").joinpath("card.md").read_text("utf-8")).substitute(
         parameters=f"{n_parameters(config) / 1e6:.1f}",
@@ -41,6 +43,7 @@ def model_card(config: GPTBigCodeConfig, manifest: dict[str, Any], cost: Cost, f
         n_tokens=f"{cost.n_tokens / 1e6:.1f}",
         hours=f"{cost.hours:.1f}",
         figures=_figures(figures) if figures else "Not measured yet.",
+        samples=f"\n## What it writes\n\n{samples}" if samples else "",
     )
 
 

@@ -15,6 +15,8 @@ from engine.training.log import CURVE, cost
 from engine.training.train import STATE
 from engine.weights import save_weights
 
+SAMPLES = "samples.md"
+
 
 def export(run: Path, config: GPTBigCodeConfig, tokenizer: Path, folder: Path) -> None:
     """Writes config, tokenizer and weights of the run's checkpoint; float16, the tied head left out."""
@@ -30,13 +32,18 @@ def export(run: Path, config: GPTBigCodeConfig, tokenizer: Path, folder: Path) -
 
 
 def export_card(run: Path, config: GPTBigCodeConfig, manifest: Path, figures: Path, folder: Path) -> None:
-    """Writes the model card beside the weights, with the manifest and the curve that it refers to."""
+    """Writes the model card beside the weights, with the manifest and the curve that it refers to.
+
+    What a person has seen these weights write is taken from `samples.md` in the folder.
+    """
     shutil.copyfile(manifest, folder / "manifest.json")
     shutil.copyfile(run / CURVE, folder / CURVE)
     if (figures.parent / RELIABILITY).exists():
         shutil.copyfile(figures.parent / RELIABILITY, folder / RELIABILITY)
     measured = json.loads(figures.read_text("utf-8")) if figures.exists() else None
-    card = model_card(config, json.loads(manifest.read_text("utf-8")), cost(run), measured)
+    samples = folder / SAMPLES
+    seen = samples.read_text("utf-8") if samples.exists() else ""
+    card = model_card(config, json.loads(manifest.read_text("utf-8")), cost(run), measured, seen)
     (folder / "README.md").write_text(card, "utf-8")
 
 
