@@ -112,6 +112,7 @@ def load_quantized(
     for place in places:
         try:
             _write(place, name, tensors, checksum)
+            tensors |= {part: _mapped(place / name, part) for part in tensors if _is_embedding(part)}  # lets the checkpoint go
             break
         except (OSError, SafetensorError) as error:
             log.info("int8 weights cannot be kept in %s: %s", place, error)
@@ -147,19 +148,26 @@ def _read(path: Path, checksum: Checksum, progress: Progress | None) -> dict[str
     try:
         with safe_open(path, framework="pt") as file:
             sums: dict[str, int] = json.loads(file.metadata()["checksums"])
-            for n_read, (name, wanted) in enumerate(sums.items(), 1):
-                if _is_embedding(name):  # stays in the file: what is never typed is never read, nor summed up
-                    tensors[name] = file.get_tensor(name)
-                    continue
-                tensors[name] = _in_huge_pages(file.get_tensor(name))
-                if checksum(tensors[name]) != wanted:
-                    raise ValueError(f"{name} is not what was written")
-                if progress is not None:
-                    progress(n_read / len(sums))
+        for n_read, (name, wanted) in enumerate(sums.items(), 1):
+            if _is_embedding(name):  # stays in the file: what is never typed is never read, nor summed up
+                tensors[name] = _mapped(path, name)
+                continue
+            tensors[name] = _in_huge_pages(_mapped(path, name))
+            if checksum(tensors[name]) != wanted:
+                raise ValueError(f"{name} is not what was written")
+            if progress is not None:
+                progress(n_read / len(sums))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: is damaged and made anew: %s", path, error)
         return None
     return tensors
+
+
+def _mapped(path: Path, name: str) -> Tensor:
+    """One tensor of the file, in a mapping of its own: a mapping lives as long as any tensor of it, with all that was read."""
+    with safe_open(path, framework="pt") as file:
+        tensor: Tensor = file.get_tensor(name)
+    return tensor
 
 
 def _write(place: Path, name: str, tensors: dict[str, Tensor], checksum: Checksum) -> None:
