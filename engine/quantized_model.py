@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from ctypes import byref
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -22,13 +24,15 @@ from engine.heads import HeadOutput
 from engine.kv_cache import CacheShape, KVCache
 from engine.model import LayerHook
 from engine.model_files import n_used_ids
-from engine.native.library import Block, Linear, Norm, Shape, load_library, variants
-from engine.quantize import EMBEDDINGS, load_quantized
+from engine.native.library import Block, Exact, Linear, Norm, Shape, load_library, variants
+from engine.quantize import EMBEDDINGS, EXACT_DTYPES, load_quantized
 from engine.weights import Progress
 
 MIN_TELLING_BYTES = 1 << 18  # a smaller read tells more about the threads' start
 # enum activation of kernels.h; the roundings that set gelu_new apart are finer than int8
 ACTIVATIONS = {"gelu_pytorch_tanh": 2, "gelu_new": 2, "gelu_fast": 2, "gelu": 3, "relu": 4}
+
+Layers = Callable[[int, int], int]  # the first to run and how many; not 0 where memory is short
 
 
 class Kernels:
@@ -46,6 +50,7 @@ class Kernels:
         """`variant` None takes the machine's best instruction set. Raises: EngineError where it cannot start."""
         self._library = library
         self._tensors = dict(tensors)  # the library holds their addresses only
+        self._rests: list[Linear] = []  # likewise
         self.variant = variant or variants(library)[0]
         n_embd = config.n_embd
         shape = Shape(
@@ -62,21 +67,32 @@ class Kernels:
             attention_scale=config.head_dim**-0.5 if config.scale_attn_weights else 1.0,
         )
         blocks = [self._block(f"transformer.h.{idx}", n_embd, config.inner_dim) for idx in range(config.n_layer)]
-        head = self._linear("transformer.wte" if config.tie_word_embeddings else "lm_head", n_embd, config.vocab_size)
+        head_name = "transformer.wte" if config.tie_word_embeddings else "lm_head"
+        head = self._linear(head_name, n_embd, config.vocab_size)
+        stored = self._tensors[f"{head_name}.weight_exact"]
+        widest = float(self._tensors[f"{head_name}.weight_scale"].max())
+        exact = Exact(stored.data_ptr(), EXACT_DTYPES.index(stored.dtype), widest)
         final_norm = self._norm("transformer.ln_f")
         self._model = library.midfill_open(
-            byref(shape), (Block * len(blocks))(*blocks), byref(final_norm), byref(head), self.variant.encode()
+            byref(shape),
+            (Block * len(blocks))(*blocks),
+            byref(final_norm),
+            byref(head),
+            byref(exact),
+            self.variant.encode(),
         )
         if not self._model:
             raise EngineError(f"the int8 kernels ({self.variant}) could not start {n_threads} threads")
         closing = weakref.finalize(self, library.midfill_close, self._model)
         closing.atexit = False  # a process may end while its worker is in the midst of a layer
 
-    def run_layer(self, layer_idx: int, h: Tensor, kv: Tensor, n_cached: int) -> None:
-        """One layer, in place. Shapes: h (1, T, E); kv (1, K, C, 2 * D) has room behind the cached rows."""
-        _check(self._library.midfill_layers(
-            self._model, layer_idx, 1, h.data_ptr(), h.shape[1], kv.data_ptr(), 0, kv.stride(1), n_cached
-        ))  # fmt: skip
+    def layers(self, h: Tensor, kv: Tensor, n_cached: int) -> Layers:
+        """What runs so many layers from one on, in place; addresses are asked for once a pass, not in every layer.
+
+        Shapes: h (1, T, E); kv (1, K, C, 2 * D) is the first layer's, the others' follow; it has room behind the cached rows.
+        """
+        strides = kv.numel(), kv.stride(1)
+        return partial(self._library.midfill_layers, self._model, h.data_ptr(), h.shape[1], kv.data_ptr(), *strides, n_cached)
 
     def head(self, h: Tensor, logits: Tensor) -> None:
         """Final norm and head. Shapes: h (1, T, E); logits (1, T, V) is written."""
@@ -116,7 +132,13 @@ class Kernels:
         """`n_out` None: all of the panels, whose sections the kernels know."""
         weight, scales = self._tensors[f"{name}.weight"], self._tensors[f"{name}.weight_scale"]
         bias = self._tensors.setdefault(f"{name}.bias", torch.zeros_like(scales))
-        return Linear(weight.data_ptr(), scales.data_ptr(), bias.data_ptr(), n_in, n_out or len(scales))
+        linear = Linear(weight.data_ptr(), scales.data_ptr(), bias.data_ptr(), n_in, n_out or len(scales))
+        if (rest := self._tensors.get(f"{name}.weight_rest")) is not None:
+            scales = self._tensors[f"{name}.weight_rest_scale"]
+            no_bias = self._tensors.setdefault(f"{name}.no_bias", torch.zeros_like(scales))
+            self._rests.append(Linear(rest.data_ptr(), scales.data_ptr(), no_bias.data_ptr(), n_in, linear.n_out))
+            linear.rest = ctypes.addressof(self._rests[-1])
+        return linear
 
 
 class QuantizedEmbedding(nn.Module):
@@ -135,13 +157,13 @@ class QuantizedEmbedding(nn.Module):
 class QuantizedBlock(nn.Module):
     """One layer; a module so that hooks see the rows that go in."""
 
-    def __init__(self, kernels: Kernels, layer_idx: int) -> None:
+    def __init__(self, layer_idx: int) -> None:
         super().__init__()
-        self._kernels, self._layer_idx = kernels, layer_idx
+        self._layer_idx = layer_idx
 
-    def forward(self, h: Tensor, kv_cache: KVCache) -> Tensor:
+    def forward(self, h: Tensor, layers: Layers) -> Tensor:
         """Overwrites `h`, and the cache's rows behind its live prefix. Shapes: h and result (1, T, E)."""
-        self._kernels.run_layer(self._layer_idx, h, kv_cache.layer(self._layer_idx), kv_cache.length)
+        _check(layers(self._layer_idx, 1))
         return h
 
 
@@ -151,8 +173,9 @@ class QuantizedModel(nn.Module):
     def __init__(self, config: GPTBigCodeConfig, kernels: Kernels, wte: Tensor, wpe: Tensor) -> None:
         super().__init__()
         self.config = config
+        self._kernels = kernels
         self.wte = QuantizedEmbedding(wte, wpe)
-        self.h = nn.ModuleList(QuantizedBlock(kernels, layer_idx) for layer_idx in range(config.n_layer))
+        self.h = nn.ModuleList(QuantizedBlock(layer_idx) for layer_idx in range(config.n_layer))
 
     def new_cache(self) -> KVCache:
         """An empty cache that fits this model."""
@@ -163,10 +186,11 @@ class QuantizedModel(nn.Module):
         n_new = input_ids.shape[1]
         kv_cache.reserve(n_new)
         h: Tensor = self.wte(input_ids, kv_cache.length)
+        layers = self._kernels.layers(h, kv_cache.layer(0), kv_cache.length)
         for block in self.h:
             if before_layer is not None:
                 before_layer()
-            h = block(h, kv_cache)
+            h = block(h, layers)
         kv_cache.commit(n_new)
         return h
 

@@ -33,6 +33,7 @@ struct midfill_model {
   struct midfill_block *blocks;
   struct midfill_norm final_norm;
   struct linear head;
+  struct midfill_exact exact;
   const struct kernels *kernels;
   struct pool *pool;
   struct own *own;
@@ -89,6 +90,10 @@ static inline int shares_blocks(const struct midfill_model *model, int n_new) {
 
 /* Attention of the queries in model->queries; the rows (T, E), which every thread may read. Passes a barrier. */
 const float *mix(const struct pass *pass, int rank, struct counter *counters, const float *kv);
+
+/* Puts right, in a row's scores, the order of those that are so near to the best that rounding may have changed it. The row is
+ * given as levels, each pair `stride` behind the one before; x has room for it. */
+void settle(const struct midfill_model *model, const int16_t *levels, int stride, float scale, float *x, float *scores);
 
 /* Frees the buffers for rows. */
 void forget_rows(struct midfill_model *model);

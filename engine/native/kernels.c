@@ -146,13 +146,14 @@ static void panel(const struct linear *linear, int panel_idx, const int16_t *lev
 }
 
 /* (lanes) += over k of a[k] (lanes) * b[k * step_k + n * step_n], for n_out values of n: one chain a value, in k's order. */
-static inline __attribute__((always_inline)) void lane_products(const float *a, const float *b, long step_k, long step_n, int n_k, const int n_out, float *out) {
+static inline __attribute__((always_inline)) void lane_products(const float *a, const float *b, long step_k, long step_n, int n_k, const int n_out, float *out, const float *ahead) {
   v16f sums[BATCH];
 #pragma GCC unroll 12
   for (int n = 0; n < n_out; n++) sums[n] = set1(0.0f);
   for (int k = 0; k < n_k; k++) {
     v16f lanes = load(a + k * LANES);
     const float *row = b + k * step_k;
+    __builtin_prefetch(ahead + k * LANES, 0, 2); /* two blocks are more than the first cache holds */
 #pragma GCC unroll 12
     for (int n = 0; n < n_out; n++) sums[n] = fma16(lanes, set1(row[n * step_n]), sums[n]);
   }
@@ -160,19 +161,22 @@ static inline __attribute__((always_inline)) void lane_products(const float *a, 
   for (int n = 0; n < n_out; n++) store(out + n * LANES, sums[n]);
 }
 
-static inline __attribute__((always_inline)) void all_lane_products(const float *a, const float *b, long step_k, long step_n, int n_k, int n_out, float *out) {
+/* A block's keys and values are fetched while the one before is worked on, a line at every step: halves of rows are no stream
+ * that hardware foresees, and as many fetches at once as a block has lines would stall. Where the next is to go on. */
+static inline __attribute__((always_inline)) const float *all_lane_products(const float *a, const float *b, long step_k, long step_n, int n_k, int n_out, float *out, const float *ahead, const float *end) {
   int n = 0;
-  for (; n + BATCH <= n_out; n += BATCH) lane_products(a, b + n * step_n, step_k, step_n, n_k, BATCH, out + n * LANES);
-  for (; n + 4 <= n_out; n += 4) lane_products(a, b + n * step_n, step_k, step_n, n_k, 4, out + n * LANES);
-  for (; n < n_out; n++) lane_products(a, b + n * step_n, step_k, step_n, n_k, 1, out + n * LANES);
+  for (; n + BATCH <= n_out; n += BATCH, ahead += ahead < end ? n_k * LANES : 0) lane_products(a, b + n * step_n, step_k, step_n, n_k, BATCH, out + n * LANES, ahead);
+  for (; n + 4 <= n_out; n += 4, ahead += ahead < end ? n_k * LANES : 0) lane_products(a, b + n * step_n, step_k, step_n, n_k, 4, out + n * LANES, ahead);
+  for (; n < n_out; n++) lane_products(a, b + n * step_n, step_k, step_n, n_k, 1, out + n * LANES, ahead);
+  return ahead;
 }
 
 static void attend(const float *queries, const float *kv, int n_keys, int head_dim, const float *limits, float *scores, float *partial) {
   const long row = 2 * head_dim;
   const v16f nothing = set1(-INFINITY), limit = load(limits);
   v16f most = nothing, total = set1(0.0f);
-  for (long i = 0; i < n_keys * row; i += 16) __builtin_prefetch(kv + KEY_BLOCK * row + i); /* halves of rows are no stream */
-  all_lane_products(queries, kv, 1, row, head_dim, n_keys, scores);
+  const float *ahead = kv + KEY_BLOCK * row, *end = ahead + KEY_BLOCK * row;
+  ahead = all_lane_products(queries, kv, 1, row, head_dim, n_keys, scores, ahead, end);
   for (int j = 0; j < n_keys; j++) {
     v16f score = if_less(set1((float)j), limit, load(scores + j * LANES), nothing);
     store(scores + j * LANES, score);
@@ -186,7 +190,7 @@ static void attend(const float *queries, const float *kv, int n_keys, int head_d
   }
   store(partial, most);
   store(partial + LANES, total);
-  all_lane_products(scores, kv + head_dim, row, 1, n_keys, head_dim, partial + 2 * LANES);
+  all_lane_products(scores, kv + head_dim, row, 1, n_keys, head_dim, partial + 2 * LANES, ahead, end);
 }
 
 static void merge(float *into, const float *partial, int head_dim) {

@@ -14,6 +14,7 @@ struct linear {
   const int8_t *weights;
   const float *scales, *bias; /* (N), in whole panels */
   int n_in, n_out;
+  const struct linear *rest; /* what rounding took from the weights, in its turn; NULL where that is given up */
 };
 
 struct kernels {

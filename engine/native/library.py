@@ -27,7 +27,7 @@ COMPILE_TIMEOUT_S = 120
 # No product may be fused with a sum but by name: the instruction sets would disagree.
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-D_GNU_SOURCE")
 PLAIN = ("-DMIDFILL_PLAIN",)
-OTHER_SOURCES = ("model.c", "attention.c", "open.c", "pool.c")
+OTHER_SOURCES = ("model.c", "attention.c", "exact.c", "open.c", "pool.c")
 VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "x86_64": (PLAIN, ("-mavx2", "-mfma"), ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma")),
     "aarch64": (PLAIN, ()),
@@ -48,6 +48,7 @@ class Linear(ctypes.Structure):
         ("bias", ctypes.c_void_p),
         ("n_in", ctypes.c_int),
         ("n_out", ctypes.c_int),
+        ("rest", ctypes.c_void_p),
     )
 
 
@@ -68,6 +69,12 @@ class Block(ctypes.Structure):
         ("c_fc", Linear),
         ("mlp_proj", Linear),
     )
+
+
+class Exact(ctypes.Structure):
+    """`struct midfill_exact` of model.h."""
+
+    _fields_ = (("rows", ctypes.c_void_p), ("kind", ctypes.c_int), ("widest_scale", ctypes.c_float))
 
 
 class Shape(ctypes.Structure):
@@ -160,10 +167,10 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
     library.midfill_variants.restype = ctypes.c_char_p
     library.midfill_open.restype = pointer
-    library.midfill_open.argtypes = (pointer, pointer, pointer, pointer, ctypes.c_char_p)
+    library.midfill_open.argtypes = (pointer, pointer, pointer, pointer, pointer, ctypes.c_char_p)
     library.midfill_close.restype = None
     library.midfill_close.argtypes = (pointer,)
-    library.midfill_layers.argtypes = (pointer, integer, integer, pointer, integer, pointer, long, long, integer)
+    library.midfill_layers.argtypes = (pointer, pointer, integer, pointer, long, long, integer, integer, integer)
     library.midfill_head.argtypes = (pointer, pointer, integer, pointer)
     library.midfill_linear.argtypes = (pointer, pointer, pointer, integer, pointer)
     library.midfill_read_speed.restype = ctypes.c_double

@@ -37,7 +37,9 @@ static void run_panel(const struct pass *pass, const struct linear *linear, int 
   int n_rows = pass->n_new, tiles = n_tiles(model, n_rows), n_pairs = (linear->n_in + 1) / 2;
   for (int tile = 0; tile < tiles; tile++) {
     int start = tile_start(tile, tiles, n_rows), end = tile_start(tile + 1, tiles, n_rows);
-    model->kernels->panel(linear, panel, x.values + (long)start * 2 * n_pairs, x.scales + start, end - start, out + start * ld, ld, n_valid, act);
+    const int16_t *levels = x.values + (long)start * 2 * n_pairs;
+    model->kernels->panel(linear, panel, levels, x.scales + start, end - start, out + start * ld, ld, n_valid, act);
+    if (linear->rest) model->kernels->panel(linear->rest, panel, levels, x.scales + start, end - start, out + start * ld, ld, n_valid, ACT_ADD);
   }
 }
 
@@ -86,7 +88,7 @@ static void run_layers(void *argument, int rank) {
   const struct pass *pass = argument;
   struct midfill_model *model = pass->model;
   for (int i = 0; i < pass->n_layers; i++)
-    run_layer(pass, rank, &model->blocks[pass->first + i], model->counters + (long)i * N_STEPS * pool_size(model->pool), pass->kv + i * pass->layer_stride);
+    run_layer(pass, rank, &model->blocks[pass->first + i], model->counters + (long)i * N_STEPS * pool_size(model->pool), pass->kv + (pass->first + i) * pass->layer_stride);
 }
 
 void forget_rows(struct midfill_model *model) {
@@ -134,7 +136,7 @@ static void reset_counters(struct midfill_model *model, int n_layers) {
   for (int i = 0; i < n_layers * N_STEPS * pool_size(model->pool); i++) atomic_store_explicit(&model->counters[i].n_taken, 0, memory_order_relaxed);
 }
 
-int midfill_layers(struct midfill_model *model, int first, int n_layers, float *h, int n_new, float *kv, long layer_stride, long head_stride, int n_cached) {
+int midfill_layers(struct midfill_model *model, float *h, int n_new, float *kv, long layer_stride, long head_stride, int n_cached, int first, int n_layers) {
   struct pass pass = {model, first, n_layers, n_new, n_cached, h, kv, layer_stride, head_stride};
   pool_expect(model->pool, n_new == 1 ? ONE_ROW : n_new <= FEW ? FEW_ROWS : MANY_ROWS, n_new * n_layers);
   if (!make_room(model, n_new) || !make_room_for_partials(model, n_new, n_cached)) return -1;
@@ -154,8 +156,20 @@ struct product {
 static void run_product(void *argument, int rank) {
   const struct product *product = argument;
   const struct linear *linear = product->linear;
+  struct midfill_model *model = product->pass.model;
   struct levels x = quantize_rows(&product->pass, rank, product->x, linear->n_in, product->norm, linear->n_in);
-  run_linear(&product->pass, rank, product->pass.model->counters, linear, x, product->out, linear->n_out, ACT_NONE);
+  run_linear(&product->pass, rank, model->counters, linear, x, product->out, linear->n_out, ACT_NONE);
+  if (linear != &model->head) return;
+  pool_barrier(model->pool);
+  int n_rows = product->pass.n_new, tiles = n_tiles(model, n_rows), n_pairs = (linear->n_in + 1) / 2;
+  for (int tile = 0; tile < tiles; tile++) {
+    int start = tile_start(tile, tiles, n_rows), end = tile_start(tile + 1, tiles, n_rows);
+    for (int row = start; row < end; row++) {
+      if (row % pool_size(model->pool) != rank) continue;
+      const int16_t *levels = x.values + (long)start * 2 * n_pairs + 2 * (row - start);
+      settle(model, levels, 2 * (end - start), x.scales[row], model->own[rank].scratch, product->out + (long)row * linear->n_out);
+    }
+  }
 }
 
 static int multiply(struct midfill_model *model, struct product product) {

@@ -19,19 +19,29 @@ struct midfill_block {
   struct linear c_attn, attn_proj, c_fc, mlp_proj;
 };
 
+enum exact_kind { EXACT_FLOAT32, EXACT_FLOAT16, EXACT_BFLOAT16 };
+
+/* The head's weights (V, E) before they were rounded; of a pass a few rows are read. */
+struct midfill_exact {
+  const void *rows;
+  int kind;
+  float widest_scale; /* of the rounded ones */
+};
+
 struct midfill_model;
 
 /* The names of the instruction sets that were compiled and that this machine has, the best first, between spaces. */
 MIDFILL_EXPORT const char *midfill_variants(void);
-/* The pointers in blocks, final_norm and head must stay good. NULL where memory or threads are short, or the variant unknown. */
+/* The pointers in blocks, final_norm, head and exact must stay good. NULL where memory or threads are short, or the variant unknown. */
 MIDFILL_EXPORT struct midfill_model *midfill_open(const struct midfill_shape *shape, const struct midfill_block *blocks,
-                                                  const struct midfill_norm *final_norm, const struct linear *head, const char *variant);
+                                                  const struct midfill_norm *final_norm, const struct linear *head,
+                                                  const struct midfill_exact *exact, const char *variant);
 MIDFILL_EXPORT void midfill_close(struct midfill_model *model);
-/* Runs h (T, E) through some layers in place, and puts their keys and values into kv, which points at the first of these
- * layers: (K, C, 2 * D), `layer_stride` floats apart, heads `head_stride`. 0, or -1 where memory is short. */
-MIDFILL_EXPORT int midfill_layers(struct midfill_model *model, int first, int n_layers, float *h, int n_new, float *kv, long layer_stride,
-                                  long head_stride, int n_cached);
-/* logits (T, V) of h (T, E), which stays as it is. */
+/* Runs h (T, E) through some layers in place, and puts their keys and values into kv, which points at the model's first layer:
+ * each (K, C, 2 * D), `layer_stride` floats apart, heads `head_stride`. 0, or -1 where memory is short. */
+MIDFILL_EXPORT int midfill_layers(struct midfill_model *model, float *h, int n_new, float *kv, long layer_stride, long head_stride,
+                                  int n_cached, int first, int n_layers);
+/* logits (T, V) of h (T, E), which stays as it is. Those so near to the best that rounding may have decided are exact. */
 MIDFILL_EXPORT int midfill_head(struct midfill_model *model, const float *h, int n_rows, float *logits);
 /* out (T, N) = x (T, K) through one linear layer, K at most the wider of the model's: for tests. */
 MIDFILL_EXPORT int midfill_linear(struct midfill_model *model, const struct linear *linear, const float *x, int n_rows, float *out);

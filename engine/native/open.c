@@ -48,12 +48,14 @@ static int open_own(struct midfill_model *model) {
 }
 
 struct midfill_model *midfill_open(const struct midfill_shape *shape, const struct midfill_block *blocks, const struct midfill_norm *final_norm,
-                                   const struct linear *head, const char *name) {
+                                   const struct linear *head,
+                                   const struct midfill_exact *exact, const char *name) {
   struct midfill_model *model = calloc(1, sizeof *model);
   if (!model) return NULL;
   model->shape = *shape;
   model->final_norm = *final_norm;
   model->head = *head;
+  model->exact = *exact;
   for (int n = 0; !model->kernels && variant(n); n++)
     if (!strcmp(variant(n)->name, name)) model->kernels = variant(n);
   size_t n_layers = (size_t)larger(shape->n_layer, 1);

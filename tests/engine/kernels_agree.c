@@ -30,7 +30,7 @@ static struct linear linear(int n_in, int n_out) {
     int column = i / (2 * PANEL) % n_pairs * 2 + i % 2;
     weights[i] = (int8_t)(column < n_in ? draw(255) - 127 : 0);
   }
-  return (struct linear){weights, floats(n_padded, 0.002f, 0.001f), floats(n_padded, 0.0f, 0.1f), n_in, n_out};
+  return (struct linear){weights, floats(n_padded, 0.002f, 0.001f), floats(n_padded, 0.0f, 0.1f), n_in, n_out, NULL};
 }
 
 static float *run(struct midfill_model *model, const float *input, int n_kv_head, int n_chunk) {
@@ -39,7 +39,7 @@ static float *run(struct midfill_model *model, const float *input, int n_kv_head
   memcpy(h, input, T * E * sizeof *h);
   for (int start = 0; start < T; start += n_chunk) {
     int n = T - start < n_chunk ? T - start : n_chunk;
-    if (midfill_layers(model, 0, L, h + start * E, n, kv, layer, head, start)) exit(2);
+    if (midfill_layers(model, h + start * E, n, kv, layer, head, start, 0, L)) exit(2);
     if (midfill_head(model, h + start * E, n, logits + start * V)) exit(2);
   }
   free(h);
@@ -55,7 +55,9 @@ static int n_different(enum activation activation, int n_kv_head) {
   for (int i = 0; i < L; i++)
     blocks[i] = (struct midfill_block){norm(), norm(), linear(E, n_fused), linear(E, E), linear(E, N_INNER), linear(N_INNER, E)};
   struct midfill_norm final_norm = norm();
-  struct linear head = linear(E, V);
+  struct linear head = linear(E, V), rest = linear(E, n_fused);
+  blocks[0].c_attn.rest = &rest;
+  struct midfill_exact exact = {floats(V * E, 0.0f, 0.3f), EXACT_FLOAT32, 0.003f};
   float *input = floats(T * E, 0.0f, 1.0f), *wanted = NULL;
   char names[64];
   strcpy(names, midfill_variants());
@@ -63,7 +65,7 @@ static int n_different(enum activation activation, int n_kv_head) {
     for (int t = 0; t < 2; t++)
       for (int c = 0; c < 4; c++) {
         shape.n_threads = threads[t];
-        struct midfill_model *model = midfill_open(&shape, blocks, &final_norm, &head, name);
+        struct midfill_model *model = midfill_open(&shape, blocks, &final_norm, &head, &exact, name);
         if (!model) exit(3);
         float *got = run(model, input, n_kv_head, chunks[c]);
         midfill_close(model);

@@ -1,0 +1,72 @@
+/* Scores that rounding may have put in the wrong order, once more from the weights as they were stored. */
+#include <math.h>
+
+#include "internal.h"
+
+#define MAX_EXACT 64 /* rows: where so many are as good as the best, none of them matters */
+#define SIGMAS 3.0f  /* of the rounding of both scores that are compared */
+#define N_LANES 16
+
+static inline float of_half(uint16_t half) {
+  uint32_t bits = (uint32_t)(half & 0x7fff) << 13;
+  float magnitude;
+  memcpy(&magnitude, &bits, sizeof magnitude);
+  magnitude *= 0x1p112f; /* the exponents' offsets differ by so much; good for subnormal numbers, too */
+  return half & 0x8000 ? -magnitude : magnitude;
+}
+
+static inline float of_bfloat(uint16_t bfloat) {
+  uint32_t bits = (uint32_t)bfloat << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* In lanes, whose order does not depend on the machine. */
+#define DOT(type, of)                                                                                          \
+  for (; k + N_LANES <= n; k += N_LANES)                                                                       \
+    for (int i = 0; i < N_LANES; i++) sums[i] += x[k + i] * of(((const type *)row)[k + i]);                    \
+  for (; k < n; k++) sums[k % N_LANES] += x[k] * of(((const type *)row)[k]);                                   \
+  break;
+
+static float exact_score(const struct midfill_exact *exact, int idx, const float *x, int n) {
+  float sums[N_LANES] = {0};
+  const char *row = (const char *)exact->rows + (size_t)idx * (size_t)n * (exact->kind == EXACT_FLOAT32 ? 4 : 2);
+  int k = 0;
+  switch (exact->kind) {
+    case EXACT_FLOAT16: DOT(uint16_t, of_half)
+    case EXACT_BFLOAT16: DOT(uint16_t, of_bfloat)
+    default: DOT(float, )
+  }
+  for (int half = N_LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) sums[i] += sums[i + half];
+  return sums[0];
+}
+
+static float best_of(const float *scores, int n) {
+  float most[N_LANES], best = -INFINITY;
+  for (int i = 0; i < N_LANES; i++) most[i] = -INFINITY;
+  for (int v = 0; v + N_LANES <= n; v += N_LANES)
+    for (int i = 0; i < N_LANES; i++) most[i] = scores[v + i] > most[i] ? scores[v + i] : most[i];
+  for (int v = n / N_LANES * N_LANES; v < n; v++) best = scores[v] > best ? scores[v] : best;
+  for (int i = 0; i < N_LANES; i++) best = most[i] > best ? most[i] : best;
+  return best;
+}
+
+void settle(const struct midfill_model *model, const int16_t *levels, int stride, float scale, float *x, float *scores) {
+  int n = model->head.n_in, n_found = 0;
+  int64_t squares = 0;
+  for (int k = 0; k < n; k++) {
+    int level = levels[(long)(k / 2) * stride + k % 2];
+    squares += (int64_t)level * level;
+    x[k] = (float)level * scale;
+  }
+  /* A weight is off by at most half its scale, evenly spread: a score by sigma = scale / sqrt(12) * |x|. */
+  float margin = 2.0f * SIGMAS / sqrtf(12.0f) * model->exact.widest_scale * scale * sqrtf((float)squares);
+  float least = best_of(scores, model->head.n_out) - margin;
+  for (int v = 0; v < model->head.n_out && n_found < MAX_EXACT; v++)
+    if (scores[v] >= least) {
+      scores[v] = exact_score(&model->exact, v, x, n);
+      n_found++;
+    }
+}
