@@ -26,22 +26,26 @@ static void normalize(const float *row, const float *gamma, const float *beta, f
 
 #define NOTHING 1e-30f /* a row of less is one of zeros: its factor would overflow */
 
-static float quantize(const float *row, const float *gamma, const float *beta, float eps, int n, int max_level, float *scratch, int16_t *levels, int stride) {
-  v16f most = set1(0.0f);
-  if (gamma) normalize(row, gamma, beta, eps, n, scratch);
-  const float *values = gamma ? scratch : row;
-  for (int i = 0; i < n; i += LANES) most = larger(most, absolute(load_some(values + i, n - i)));
-  float largest_value = largest(most);
-  v16f factor = set1(largest_value > NOTHING ? (float)max_level / largest_value : 0.0f);
-  for (int i = 0; i < n; i += LANES) {
-    int16_t block[LANES];
-    int32_t pairs[LANES / 2];
-    int n_pairs = (n - i + 1) / 2 < LANES / 2 ? (n - i + 1) / 2 : LANES / 2;
-    store_levels(block, round_int(mul(load_some(values + i, n - i), factor)));
-    memcpy(pairs, block, sizeof pairs);
-    for (int j = 0; j < n_pairs; j++) memcpy(levels + 2 * (i / 2 + j) * stride, pairs + j, sizeof *pairs);
+/* Sixteen columns of all rows before the next: they lie side by side in what is written. */
+static void quantize(const float *x, long ld, int n_rows, const float *gamma, const float *beta, float eps, int n, int max_level, float *scratch, int16_t *levels, int stride, float *scales) {
+  const long room = (n + LANES - 1) / LANES * LANES, step = gamma ? room : ld;
+  const float *values = gamma ? scratch : x;
+  float factors[TILE_ROWS];
+  for (int r = 0; r < n_rows; r++) {
+    v16f most = set1(0.0f);
+    if (gamma) normalize(x + r * ld, gamma, beta, eps, n, scratch + r * room);
+    for (int i = 0; i < n; i += LANES) most = larger(most, absolute(load_some(values + r * step + i, n - i)));
+    float largest_value = largest(most);
+    factors[r] = largest_value > NOTHING ? (float)max_level / largest_value : 0.0f;
+    scales[r] = largest_value / (float)max_level;
   }
-  return largest_value / (float)max_level;
+  for (int i = 0; i < n; i += LANES)
+    for (int r = 0; r < n_rows; r++) {
+      int32_t pairs[LANES / 2];
+      int n_pairs = (n - i + 1) / 2 < LANES / 2 ? (n - i + 1) / 2 : LANES / 2;
+      store_levels((int16_t *)pairs, round_int(mul(load_some(values + r * step + i, n - i), set1(factors[r]))));
+      for (int j = 0; j < n_pairs; j++) memcpy(levels + 2 * (i / 2 + j) * stride + 2 * r, pairs + j, sizeof *pairs);
+    }
 }
 
 static inline v16f gelu_tanh(v16f x) {

@@ -20,9 +20,9 @@ struct linear {
 struct kernels {
   const char *name;
   int tile_rows; /* rows that one pass over a panel serves */
-  /* Rows as levels of -max_level … max_level, every second dword of a tile belonging to the next row; gives the scale.
-   * gamma NULL: no norm. `scratch` has room for the row in whole panels. */
-  float (*quantize)(const float *row, const float *gamma, const float *beta, float eps, int n, int max_level, float *scratch, int16_t *levels, int stride);
+  /* Up to tile_rows rows as levels of -max_level … max_level, a pair of one row beside that of the next, `stride` rows in all.
+   * gamma NULL: no norm. With one, `scratch` has room for the rows in whole panels. */
+  void (*quantize)(const float *x, long ld, int n_rows, const float *gamma, const float *beta, float eps, int n, int max_level, float *scratch, int16_t *levels, int stride, float *scales);
   /* One panel for up to tile_rows rows: (levels · weights) * scale + bias, stored, added or activated; n_valid columns. */
   void (*panel)(const struct linear *linear, int panel_idx, const int16_t *levels, const float *scales, int n_rows, float *out, long ld, int n_valid, enum activation act);
   /* Sixteen queries, transposed and scaled (D, 16), over the block's keys, of which lane i sees limits[i]: their own

@@ -15,17 +15,14 @@ static struct levels quantize_rows(const struct pass *pass, int rank, const floa
   const float *gamma = norm ? norm->gamma : NULL, *beta = norm ? norm->beta : NULL;
   int n_rows = pass->n_new, level = max_level(n_in), n_pairs = (n_in + 1) / 2;
   if (n_rows == 1) {
-    own->scale = kernels->quantize(x, gamma, beta, model->shape.eps, n_in, level, own->scratch, own->levels, 1);
+    kernels->quantize(x, ld, 1, gamma, beta, model->shape.eps, n_in, level, own->scratch, own->levels, 1, &own->scale);
     return (struct levels){own->levels, &own->scale};
   }
-  int tiles = n_tiles(model, n_rows), size = pool_size(model->pool);
+  int tiles = n_tiles(model, n_rows), size = pool_size(model->pool), first = share(n_rows, size, rank), last = share(n_rows, size, rank + 1);
   for (int tile = 0; tile < tiles; tile++) {
-    int start = tile_start(tile, tiles, n_rows), end = tile_start(tile + 1, tiles, n_rows);
-    for (int row = start; row < end; row++) {
-      if (row % size != rank) continue;
-      int16_t *levels = model->levels.values + (long)start * 2 * n_pairs + 2 * (row - start);
-      model->levels.scales[row] = kernels->quantize(x + row * ld, gamma, beta, model->shape.eps, n_in, level, own->scratch, levels, end - start);
-    }
+    int start = tile_start(tile, tiles, n_rows), end = tile_start(tile + 1, tiles, n_rows), from = larger(start, first), n = smaller(end, last) - from;
+    int16_t *levels = model->levels.values + (long)start * 2 * n_pairs + 2 * (from - start);
+    if (n > 0) kernels->quantize(x + from * ld, ld, n, gamma, beta, model->shape.eps, n_in, level, own->scratch, levels, end - start, model->levels.scales + from);
   }
   pool_barrier(model->pool);
   return model->levels;

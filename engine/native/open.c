@@ -37,7 +37,7 @@ static int open_own(struct midfill_model *model) {
   model->own = calloc((size_t)shape->n_threads, sizeof *model->own);
   for (int i = 0; model->own && i < shape->n_threads; i++) {
     struct own *own = &model->own[i];
-    own->scratch = room(widest * sizeof(float));
+    own->scratch = room((size_t)larger((int)widest, model->kernels->tile_rows * padded(shape->n_embd)) * sizeof(float));
     own->levels = room(widest * sizeof(int16_t));
     own->queries = room(D * PANEL * sizeof(float));
     own->scores = room((size_t)larger(KEY_BLOCK, shape->head_dim) * PANEL * sizeof(float));
@@ -48,8 +48,7 @@ static int open_own(struct midfill_model *model) {
 }
 
 struct midfill_model *midfill_open(const struct midfill_shape *shape, const struct midfill_block *blocks, const struct midfill_norm *final_norm,
-                                   const struct linear *head,
-                                   const struct midfill_exact *exact, const char *name) {
+                                   const struct linear *head, const struct midfill_exact *exact, const char *name) {
   struct midfill_model *model = calloc(1, sizeof *model);
   if (!model) return NULL;
   model->shape = *shape;
