@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
+from engine.native.library import STORED_DTYPES
 from engine.stored import our_name, weight_files
 from engine.weights import Progress, read_weights
 
@@ -37,7 +38,6 @@ HUGE_PAGE = 1 << 21
 EMBEDDINGS = ("transformer.wte.weight", "transformer.wpe.weight")
 # In 16 bits. Rounded to 8, the first alone moved the shipped model's answers (KL) twice as much as all other layers' matrices.
 FINE = ("transformer.h.0.attn.c_attn.weight", "transformer.h.0.attn.c_proj.weight")
-EXACT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # enum exact_kind of model.h
 FOLDER = ".midfill"  # beside the weights; a folder, for the model's digest covers the files
 
 Checksum = Callable[[Tensor], int]
@@ -82,7 +82,7 @@ class Quantizer:
             yield name, tensor.float()
             return
         if name in EMBEDDINGS or name == "lm_head.weight":  # a token reads one row of them, or a few
-            yield f"{name}_exact", (tensor if tensor.dtype in EXACT_DTYPES else tensor.float()).contiguous()
+            yield f"{name}_exact", (tensor if tensor.dtype in STORED_DTYPES else tensor.float()).contiguous()
         if name == "transformer.wpe.weight" or (name == "transformer.wte.weight" and not self._tied):
             return
         fused = ".attn.c_attn." in name

@@ -16,7 +16,6 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from engine.api import EngineError
 from engine.config import GPTBigCodeConfig
@@ -24,10 +23,14 @@ from engine.heads import HeadOutput
 from engine.kv_cache import CacheShape, KVCache
 from engine.model import LayerHook
 from engine.model_files import n_used_ids
-from engine.native.library import Block, Exact, Linear, Norm, Shape, load_library, variants
-from engine.quantize import EMBEDDINGS, EXACT_DTYPES, load_quantized
+from engine.native.library import Block, Embeddings, Exact, Linear, Norm, Shape, Stored, load_library, variants
+from engine.quantize import EMBEDDINGS, load_quantized
 from engine.weights import Progress
 
+# Layers of few rows run together while they read no more than this, a millisecond's worth: reading them empties the caches of
+# Python's own code, and a return to it costs 17 us. Of many rows each layer takes longer than that.
+TOGETHER_BYTES = 40_000_000
+FEW_ROWS = 16
 MIN_TELLING_BYTES = 1 << 18  # a smaller read tells more about the threads' start
 # enum activation of kernels.h; the roundings that set gelu_new apart are finer than int8
 ACTIVATIONS = {"gelu_pytorch_tanh": 2, "gelu_new": 2, "gelu_fast": 2, "gelu": 3, "relu": 4}
@@ -52,6 +55,7 @@ class Kernels:
         self._tensors = dict(tensors)  # the library holds their addresses only
         self._rests: list[Linear] = []  # likewise
         self.variant = variant or variants(library)[0]
+        self.layer_bytes = sum(each.nbytes for name, each in tensors.items() if ".h." in name) // config.n_layer  # on average
         n_embd = config.n_embd
         shape = Shape(
             n_layer=config.n_layer,
@@ -69,9 +73,10 @@ class Kernels:
         blocks = [self._block(f"transformer.h.{idx}", n_embd, config.inner_dim) for idx in range(config.n_layer)]
         head_name = "transformer.wte" if config.tie_word_embeddings else "lm_head"
         head = self._linear(head_name, n_embd, config.vocab_size)
-        stored = self._tensors[f"{head_name}.weight_exact"]
         widest = float(self._tensors[f"{head_name}.weight_scale"].max())
-        exact = Exact(stored.data_ptr(), EXACT_DTYPES.index(stored.dtype), widest)
+        exact = Exact(Stored.of(self._tensors[f"{head_name}.weight_exact"]), widest)
+        wte, wpe = (Stored.of(self._tensors[f"{name}_exact"]) for name in EMBEDDINGS)
+        self._embeddings = Embeddings(wte, wpe, config.vocab_size, config.n_positions, n_embd)
         final_norm = self._norm("transformer.ln_f")
         self._model = library.midfill_open(
             byref(shape),
@@ -85,6 +90,18 @@ class Kernels:
             raise EngineError(f"the int8 kernels ({self.variant}) could not start {n_threads} threads")
         closing = weakref.finalize(self, library.midfill_close, self._model)
         closing.atexit = False  # a process may end while its worker is in the midst of a layer
+
+    def embed(self, ids: Tensor, first_position: int) -> Tensor:
+        """Token and position embeddings, which are not quantised: a row is all that a token reads of them.
+
+        Shapes: ids (1, T), result (1, T, E). Raises: IndexError.
+        """
+        ids = ids.to(torch.int64).contiguous()
+        h = torch.empty(1, ids.shape[1], self._embeddings.n_embd)
+        address = byref(self._embeddings)
+        if self._library.midfill_embed(address, ids.data_ptr(), ids.shape[1], first_position, h.data_ptr()):
+            raise IndexError("a token id is out of range")
+        return h
 
     def layers(self, h: Tensor, kv: Tensor, n_cached: int) -> Layers:
         """What runs so many layers from one on, in place; addresses are asked for once a pass, not in every layer.
@@ -141,40 +158,27 @@ class Kernels:
         return linear
 
 
-class QuantizedEmbedding(nn.Module):
-    """Token and position embeddings, which are not quantised: a row is all that a token reads of them."""
-
-    def __init__(self, wte: Tensor, wpe: Tensor) -> None:
-        super().__init__()
-        self._wte, self._wpe = wte, wpe
-
-    def forward(self, ids: Tensor, first_position: int) -> Tensor:
-        """Shapes: ids (1, T), result (1, T, E)."""
-        positions = self._wpe[first_position : first_position + ids.shape[1]]
-        return F.embedding(ids, self._wte).float() + positions.float()
-
-
 class QuantizedBlock(nn.Module):
-    """One layer; a module so that hooks see the rows that go in."""
+    """One layer, or the first of some; a module so that hooks see the rows that go in."""
 
     def __init__(self, layer_idx: int) -> None:
         super().__init__()
         self._layer_idx = layer_idx
 
-    def forward(self, h: Tensor, layers: Layers) -> Tensor:
+    def forward(self, h: Tensor, layers: Layers, n_layers: int = 1) -> Tensor:
         """Overwrites `h`, and the cache's rows behind its live prefix. Shapes: h and result (1, T, E)."""
-        _check(layers(self._layer_idx, 1))
+        _check(layers(self._layer_idx, n_layers))
         return h
 
 
 class QuantizedModel(nn.Module):
     """The transformer without a head, one sequence at a time."""
 
-    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels, wte: Tensor, wpe: Tensor) -> None:
+    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels) -> None:
         super().__init__()
         self.config = config
         self._kernels = kernels
-        self.wte = QuantizedEmbedding(wte, wpe)
+        self._n_together = max(TOGETHER_BYTES // kernels.layer_bytes, 1)
         self.h = nn.ModuleList(QuantizedBlock(layer_idx) for layer_idx in range(config.n_layer))
 
     def new_cache(self) -> KVCache:
@@ -182,15 +186,19 @@ class QuantizedModel(nn.Module):
         return KVCache(CacheShape.of(self.config, torch.float32, torch.device("cpu")))
 
     def forward(self, input_ids: Tensor, kv_cache: KVCache, before_layer: LayerHook | None = None) -> Tensor:
-        """Hidden states before the final norm; see `GPTBigCodeModel.forward`. Shapes: input_ids (1, T), result (1, T, E)."""
+        """Hidden states before the final norm; see `GPTBigCodeModel.forward`, but `before_layer` is called once a millisecond
+        where layers take less. Shapes: input_ids (1, T), result (1, T, E).
+        """
         n_new = input_ids.shape[1]
         kv_cache.reserve(n_new)
-        h: Tensor = self.wte(input_ids, kv_cache.length)
+        h = self._kernels.embed(input_ids, kv_cache.length)
         layers = self._kernels.layers(h, kv_cache.layer(0), kv_cache.length)
-        for block in self.h:
+        n_layers = len(self.h)
+        n_together = self._n_together if n_new <= FEW_ROWS else 1
+        for layer_idx in range(0, n_layers, n_together):
             if before_layer is not None:
                 before_layer()
-            h = block(h, layers)
+            h = self.h[layer_idx](h, layers, min(n_together, n_layers - layer_idx))
         kv_cache.commit(n_new)
         return h
 
@@ -198,13 +206,12 @@ class QuantizedModel(nn.Module):
 class QuantizedForCausalLM(nn.Module):
     """What the decoder runs in place of `GPTBigCodeForCausalLM` where the weights are int8."""
 
-    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels, tensors: dict[str, Tensor], n_used_ids: int) -> None:
+    def __init__(self, config: GPTBigCodeConfig, kernels: Kernels, n_used_ids: int) -> None:
         super().__init__()
         self.config = config
         self.kernels = kernels
         self.n_used_ids = n_used_ids  # ids from here on are padding of the embedding, and never chosen
-        wte, wpe = (tensors[f"{name}_exact"] for name in EMBEDDINGS)
-        self.transformer = QuantizedModel(config, kernels, wte, wpe)
+        self.transformer = QuantizedModel(config, kernels)
         self.device = torch.device("cpu")
 
     @classmethod
@@ -229,7 +236,7 @@ class QuantizedForCausalLM(nn.Module):
 
         tensors = load_quantized(folder, config, checksum, progress)
         kernels = Kernels(library, config, tensors, n_threads=n_threads, variant=variant)
-        return cls(config, kernels, tensors, min(config.vocab_size, n_used_ids(folder) or config.vocab_size))
+        return cls(config, kernels, min(config.vocab_size, n_used_ids(folder) or config.vocab_size))
 
     def new_cache(self) -> KVCache:
         """An empty cache that fits this model."""

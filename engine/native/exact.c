@@ -1,4 +1,4 @@
-/* Scores that rounding may have put in the wrong order, once more from the weights as they were stored. */
+/* What reads weights as they were stored: embeddings, and scores that rounding may have put in the wrong order. */
 #include <math.h>
 
 #include "internal.h"
@@ -22,6 +22,29 @@ static inline float of_bfloat(uint16_t bfloat) {
   return value;
 }
 
+static inline const void *row_of(const struct stored *stored, long idx, int n) {
+  return (const char *)stored->rows + (size_t)idx * (size_t)n * (stored->kind == STORED_FLOAT32 ? 4 : 2);
+}
+
+static void add_row(const struct stored *stored, long idx, float *out, int n) {
+  const void *row = row_of(stored, idx, n);
+  for (int k = 0; stored->kind == STORED_FLOAT32 && k < n; k++) out[k] += ((const float *)row)[k];
+  for (int k = 0; stored->kind == STORED_FLOAT16 && k < n; k++) out[k] += of_half(((const uint16_t *)row)[k]);
+  for (int k = 0; stored->kind == STORED_BFLOAT16 && k < n; k++) out[k] += of_bfloat(((const uint16_t *)row)[k]);
+}
+
+int midfill_embed(const struct midfill_embeddings *embeddings, const int64_t *ids, int n_new, int first_position, float *h) {
+  int n = embeddings->n_embd;
+  for (int row = 0; row < n_new; row++)
+    if (ids[row] < 0 || ids[row] >= embeddings->n_vocab || first_position + row >= embeddings->n_positions) return -1;
+  memset(h, 0, (size_t)n_new * (size_t)n * sizeof *h);
+  for (int row = 0; row < n_new; row++) {
+    add_row(&embeddings->tokens, ids[row], h + (long)row * n, n);
+    add_row(&embeddings->positions, first_position + row, h + (long)row * n, n);
+  }
+  return 0;
+}
+
 /* In lanes, whose order does not depend on the machine. */
 #define DOT(type, of)                                                                                          \
   for (; k + N_LANES <= n; k += N_LANES)                                                                       \
@@ -29,13 +52,13 @@ static inline float of_bfloat(uint16_t bfloat) {
   for (; k < n; k++) sums[k % N_LANES] += x[k] * of(((const type *)row)[k]);                                   \
   break;
 
-static float exact_score(const struct midfill_exact *exact, int idx, const float *x, int n) {
+static float exact_score(const struct stored *stored, int idx, const float *x, int n) {
   float sums[N_LANES] = {0};
-  const char *row = (const char *)exact->rows + (size_t)idx * (size_t)n * (exact->kind == EXACT_FLOAT32 ? 4 : 2);
+  const void *row = row_of(stored, idx, n);
   int k = 0;
-  switch (exact->kind) {
-    case EXACT_FLOAT16: DOT(uint16_t, of_half)
-    case EXACT_BFLOAT16: DOT(uint16_t, of_bfloat)
+  switch (stored->kind) {
+    case STORED_FLOAT16: DOT(uint16_t, of_half)
+    case STORED_BFLOAT16: DOT(uint16_t, of_bfloat)
     default: DOT(float, )
   }
   for (int half = N_LANES / 2; half; half /= 2)
@@ -66,7 +89,7 @@ void settle(const struct midfill_model *model, const int16_t *levels, int stride
   float least = best_of(scores, model->head.n_out) - margin;
   for (int v = 0; v < model->head.n_out && n_found < MAX_EXACT; v++)
     if (scores[v] >= least) {
-      scores[v] = exact_score(&model->exact, v, x, n);
+      scores[v] = exact_score(&model->exact.weights, v, x, n);
       n_found++;
     }
 }

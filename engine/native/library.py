@@ -16,8 +16,11 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
+import torch
 from platformdirs import user_cache_path
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ COMPILE_TIMEOUT_S = 120
 # No product may be fused with a sum but by name: the instruction sets would disagree.
 FLAGS = ("-O3", "-std=c11", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-D_GNU_SOURCE")
 PLAIN = ("-DMIDFILL_PLAIN",)
+STORED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # enum stored_kind of model.h
 OTHER_SOURCES = ("model.c", "attention.c", "exact.c", "open.c", "pool.c")
 VARIANTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "x86_64": (PLAIN, ("-mavx2", "-mfma"), ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma")),
@@ -71,10 +75,31 @@ class Block(ctypes.Structure):
     )
 
 
+class Stored(ctypes.Structure):
+    """`struct stored` of model.h."""
+
+    _fields_ = (("rows", ctypes.c_void_p), ("kind", ctypes.c_int))
+
+    @classmethod
+    def of(cls, weights: Tensor) -> Self:
+        """The weights must stay where they are."""
+        return cls(weights.data_ptr(), STORED_DTYPES.index(weights.dtype))
+
+
 class Exact(ctypes.Structure):
     """`struct midfill_exact` of model.h."""
 
-    _fields_ = (("rows", ctypes.c_void_p), ("kind", ctypes.c_int), ("widest_scale", ctypes.c_float))
+    _fields_ = (("weights", Stored), ("widest_scale", ctypes.c_float))
+
+
+class Embeddings(ctypes.Structure):
+    """`struct midfill_embeddings` of model.h."""
+
+    _fields_ = (
+        ("tokens", Stored),
+        ("positions", Stored),
+        *((name, ctypes.c_int) for name in ("n_vocab", "n_positions", "n_embd")),
+    )
 
 
 class Shape(ctypes.Structure):
@@ -170,6 +195,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.midfill_open.argtypes = (pointer, pointer, pointer, pointer, pointer, ctypes.c_char_p)
     library.midfill_close.restype = None
     library.midfill_close.argtypes = (pointer,)
+    library.midfill_embed.argtypes = (pointer, pointer, integer, integer, pointer)
     library.midfill_layers.argtypes = (pointer, pointer, integer, pointer, long, long, integer, integer, integer)
     library.midfill_head.argtypes = (pointer, pointer, integer, pointer)
     library.midfill_linear.argtypes = (pointer, pointer, pointer, integer, pointer)

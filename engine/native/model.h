@@ -19,13 +19,22 @@ struct midfill_block {
   struct linear c_attn, attn_proj, c_fc, mlp_proj;
 };
 
-enum exact_kind { EXACT_FLOAT32, EXACT_FLOAT16, EXACT_BFLOAT16 };
-
-/* The head's weights (V, E) before they were rounded; of a pass a few rows are read. */
-struct midfill_exact {
+/* Weights in the checkpoint's dtype, of which a pass reads a few rows. */
+struct stored {
   const void *rows;
   int kind;
-  float widest_scale; /* of the rounded ones */
+};
+
+enum stored_kind { STORED_FLOAT32, STORED_FLOAT16, STORED_BFLOAT16 };
+
+struct midfill_exact {
+  struct stored weights; /* the head's (V, E) */
+  float widest_scale;    /* of the rounded ones */
+};
+
+struct midfill_embeddings {
+  struct stored tokens, positions;
+  int n_vocab, n_positions, n_embd;
 };
 
 struct midfill_model;
@@ -37,6 +46,8 @@ MIDFILL_EXPORT struct midfill_model *midfill_open(const struct midfill_shape *sh
                                                   const struct midfill_norm *final_norm, const struct linear *head,
                                                   const struct midfill_exact *exact, const char *variant);
 MIDFILL_EXPORT void midfill_close(struct midfill_model *model);
+/* h (T, E) becomes the sum of both embeddings; -1 where an id or a position has none. */
+MIDFILL_EXPORT int midfill_embed(const struct midfill_embeddings *embeddings, const int64_t *ids, int n_new, int first_position, float *h);
 /* Runs h (T, E) through some layers in place, and puts their keys and values into kv, which points at the model's first layer:
  * each (K, C, 2 * D), `layer_stride` floats apart, heads `head_stride`. 0, or -1 where memory is short. */
 MIDFILL_EXPORT int midfill_layers(struct midfill_model *model, float *h, int n_new, float *kv, long layer_stride, long head_stride,

@@ -173,7 +173,7 @@ def test_an_id_that_is_none_is_an_error_and_not_a_read_of_other_memory(checkpoin
 
 
 def test_a_pass_that_is_abandoned_leaves_the_cache_as_it_was(checkpoint) -> None:
-    model, ids = load(checkpoint), ids_of(20)
+    model, ids = load(checkpoint), ids_of(40)
     cache = model.new_cache()
     wanted = model(ids, kv_cache=cache).logits[:, 10:]
     cache.truncate(10)
@@ -186,6 +186,6 @@ def test_a_pass_that_is_abandoned_leaves_the_cache_as_it_was(checkpoint) -> None
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        model(ids_of(10, seed=1), kv_cache=cache, before_layer=stop)
+        model(ids_of(30, seed=1), kv_cache=cache, before_layer=stop)
     assert cache.length == 10
     assert torch.equal(model(ids[:, 10:], kv_cache=cache).logits, wanted)
