@@ -14,7 +14,7 @@ TRACE ?= ../shared/data/rustcode.json.gz
 
 EDITORS := e2e-nvim e2e-emacs e2e-terminal e2e-vscode
 .PHONY: run test lint format fuzz gpu-check train fit eval vscode e2e $(EDITORS) clean bench-cpu bench-debounce bench-door \
-	bench-e2e-nvim bench-engine bench-filters bench-server bench-typing
+	bench-e2e-nvim bench-engine bench-filters bench-server bench-typing bench-typing-peers
 
 # In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
@@ -67,13 +67,20 @@ e2e-vscode: .venv/e2e
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
 	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
 
-# Each writes build/bench/NAME.json. bench-cpu's peers are optional: pip install -e '.[peers]'; ARGS="--shape
-# tiny_starcoder_py" runs one shape.
+# Each writes build/bench/NAME.json. The peers of bench-cpu and bench-typing are optional: pip install -e '.[peers]';
+# bench-cpu with ARGS="--shape tiny_starcoder_py" runs one shape.
 bench-cpu bench-door bench-engine bench-filters bench-server: .venv/installed
 	$(BIN)/python -m tests.bench.$(@:bench-%=%) $(ARGS)
 
-bench-debounce bench-typing: .venv/installed
-	$(BIN)/python -m tests.bench.$(@:bench-%=%) $(TRACE) $(ARGS)
+bench-debounce: .venv/installed
+	$(BIN)/python -m tests.bench.debounce $(TRACE) $(ARGS)
+
+bench-typing: .venv/installed
+	$(BIN)/python -m tests.bench.typing $(TRACE) $(ARGS)
+	$(BIN)/python -m tests.bench.typing_peers $(TRACE)
+
+bench-typing-peers: .venv/installed
+	$(BIN)/python -m tests.bench.typing_peers $(TRACE) $(ARGS)
 
 # On a CUDA machine: build/bench/gpu.json, three charts and the tests marked gpu, in under 8 minutes, without network.
 gpu-check: .venv/installed

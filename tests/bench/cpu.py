@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.cores import n_physical_cores
-from tests.bench.peers import PEERS, convert
+from tests.bench.peers import convert
 from tests.bench.shapes import config, write_random
 
 SHAPES = ("tiny_starcoder_py", "santacoder")
+ENGINES = ("midfill", "transformers", "ctranslate2 int8", "llama.cpp q8_0", "llama.cpp q4_0")
 N_DECODE = 24
 SHORT, LONG, DOCUMENT = 512, 1900, 1500  # tokens
 DISTRIBUTIONS = {"ctranslate2 int8": "ctranslate2", "llama.cpp q8_0": "llama-cpp-python", "llama.cpp q4_0": "llama-cpp-python"}
@@ -36,9 +37,9 @@ class Worker:
         )
         self.load_s: float = self._answer()["load_s"]
 
-    def __call__(self, command: str, n: int = 0) -> Any:
+    def __call__(self, command: str, argument: Any = 0) -> Any:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{command} {n}\n")
+        self._process.stdin.write(f"{command} {json.dumps(argument)}\n")
         self._process.stdin.flush()
         return self._answer()
 
@@ -74,7 +75,7 @@ def measure(name: str, build: Path, n_threads: int, n_rounds: int) -> dict[str, 
     folder = checkpoint(name, build)
     workers: dict[str, Worker] = {}
     result: dict[str, Any] = {}
-    for engine in PEERS:
+    for engine in ENGINES:
         try:
             convert(engine, folder)
             if engine == "midfill":

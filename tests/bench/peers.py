@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from engine.matching import n_common
+
 N_CONTEXT = 2048
 
 
@@ -60,6 +62,30 @@ class Midfill:
         self.next = int(logits[0, -1].argmax())
 
 
+class MidfillTyping:
+    """This engine as it serves: cached prompts, the word at the cursor written again.
+
+    Tokens are drawn, not the likeliest, for of random weights those repeat, and drafts of repetition cost nothing.
+    """
+
+    def __init__(self, folder: Path, n_threads: int) -> None:
+        from engine.cache_pool import CachePool
+        from engine.decoder import Decoder
+        from engine.tokenizer import Tokenizer
+
+        model = Midfill(folder, n_threads).model
+        self.decoder = Decoder(model, Tokenizer.from_pretrained(folder), CachePool(model.new_cache, 1 << 30))
+
+    def line(self, n: int, prefix: str, suffix: str) -> None:
+        """Writes n tokens between both."""
+        from engine.api import Request, Stop
+        from engine.jobs import Job
+
+        request = Request(document="d", prefix=prefix, suffix=suffix, max_tokens=n, stop=Stop.NONE, temperature=1.0)
+        for _ in self.decoder.complete(Job(request)):
+            pass
+
+
 class Transformers:
     """float32, SDPA."""
 
@@ -102,6 +128,11 @@ class CTranslate2:
         one_ms, all_ms = timed_ms(lambda: self._generate(1)), timed_ms(lambda: self._generate(n + 1))
         return [(all_ms - one_ms) / n]
 
+    def line(self, n: int, ids: list[int]) -> None:
+        """Writes n tokens behind the prompt, of which nothing is kept."""
+        self.ids = ids
+        self._generate(n)
+
     def _generate(self, n: int) -> None:
         prompt = [f"t{token_id}" for token_id in self.ids]
         self.generator.generate_batch(
@@ -120,6 +151,7 @@ class LlamaCpp:
         self.model = llama_cpp.Llama(
             str(folder / f"{self.kind}.gguf"), n_ctx=N_CONTEXT, n_threads=n_threads, n_threads_batch=n_threads, verbose=False
         )
+        self.ids: list[int] = []
 
     def prefill(self, ids: list[int]) -> None:
         self.model.reset()
@@ -127,6 +159,14 @@ class LlamaCpp:
 
     def decode(self, n: int) -> list[float]:
         return [timed_ms(lambda token=step + 1: self.model.eval([token])) for step in range(n)]
+
+    def line(self, n: int, ids: list[int]) -> None:
+        """Writes n tokens behind the prompt, whose beginning is reused as far as it is the last one's."""
+        n_cached = min(n_common(ids, self.ids), len(ids) - 1)
+        self.model.n_tokens, self.ids = n_cached, ids
+        self.model.eval(ids[n_cached:])
+        for step in range(1, n):
+            self.model.eval([step])
 
 
 class LlamaCppQ8(LlamaCpp):
@@ -143,6 +183,7 @@ class LlamaCppQ4(LlamaCpp):
 
 PEERS: dict[str, Any] = {
     "midfill": Midfill,
+    "midfill typing": MidfillTyping,
     "transformers": Transformers,
     "ctranslate2 int8": CTranslate2,
     "llama.cpp q8_0": LlamaCppQ8,
@@ -256,18 +297,21 @@ def main() -> None:
     peer = PEERS[name](folder, n_threads)
     print(json.dumps({"load_s": time.perf_counter() - started_s}), flush=True)
     for line in sys.stdin:
-        command, n = line.split()
+        command, rest = line.split(maxsplit=1)
+        n: Any = json.loads(rest)
         answer: Any
         match command:
             case "prefill":
-                ids = [(token * 7919) % 40000 + 1 for token in range(int(n))]
+                ids = [(token * 7919) % 40000 + 1 for token in range(n)]
                 answer = timed_ms(lambda ids=ids: peer.prefill(ids))
             case "decode":
-                answer = peer.decode(int(n))
+                answer = peer.decode(n)
+            case "line":
+                answer = timed_ms(lambda n=n: peer.line(**n))
             case "keystroke":
-                answer = peer.keystroke(int(n))
+                answer = peer.keystroke(n)
             case "read_gb_s":
-                answer = max(peer.model.kernels.read_speed() for _ in range(int(n))) / 1e9
+                answer = max(peer.model.kernels.read_speed() for _ in range(n)) / 1e9
             case _:
                 answer = rss_mb()
         print(json.dumps(answer), flush=True)
