@@ -7,6 +7,7 @@ memory's speed is measured in the same run, by as many threads. SHAPE and ROUNDS
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.metadata
 import json
 import statistics
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cores import n_physical_cores
+from tests.bench.idle import idle_cpu_percent
 from tests.bench.peers import convert
 from tests.bench.shapes import config, write_random
 
@@ -66,8 +68,11 @@ def checkpoint(name: str, build: Path) -> Path:
 def weight_bytes(name: str) -> tuple[int, int]:
     """int8 bytes that one token reads: all weights, and the keys and values of one cached token."""
     shape = config(name)
-    layer = shape.n_embd * (shape.n_embd + 2 * shape.head_dim) + shape.n_embd * shape.n_embd + 8 * shape.n_embd * shape.n_embd
-    return shape.n_layer * layer + shape.vocab_size * shape.n_embd, shape.n_layer * 2 * shape.head_dim * 4
+    attention = shape.n_embd * (shape.n_embd + 2 * shape.head_dim) + shape.n_embd * shape.n_embd
+    layers = (
+        shape.n_layer * (attention + 8 * shape.n_embd * shape.n_embd) + attention
+    )  # the first layer's has two bytes a weight
+    return layers + shape.vocab_size * shape.n_embd, shape.n_layer * 2 * shape.head_dim * 4
 
 
 def measure(name: str, build: Path, n_threads: int, n_rounds: int) -> dict[str, Any]:
@@ -131,6 +136,9 @@ def main() -> None:
         results[name] = measure(name, options.build, options.threads, options.rounds)
         path.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
         print(json.dumps({name: results[name]}, indent=2))
+    results["idle_cpu_percent"] = asyncio.run(idle_cpu_percent())
+    path.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    print(f"idle: {results['idle_cpu_percent']} % of a core")
 
 
 if __name__ == "__main__":
