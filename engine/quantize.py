@@ -12,7 +12,7 @@ import logging
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
-from engine.native.library import STORED_DTYPES
+from engine.native.library import STORED_DTYPES, FileRows
 from engine.stored import our_name, weight_files
 from engine.weights import Progress, read_weights
 
@@ -38,10 +38,12 @@ HUGE_PAGE = 1 << 21
 EMBEDDINGS = ("transformer.wte.weight", "transformer.wpe.weight")
 # In 16 bits. Rounded to 8, the first alone moved the shipped model's answers (KL) twice as much as all other layers' matrices.
 FINE = ("transformer.h.0.attn.c_attn.weight", "transformer.h.0.attn.c_proj.weight")
+IN_MEMORY_BYTES = 1 << 25
 FOLDER = ".midfill"  # beside the weights; a folder, for the model's digest covers the files
 
 Checksum = Callable[[Tensor], int]
 Sections = tuple[int, ...]
+Held = dict[str, Tensor | FileRows]
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,16 +94,16 @@ class Quantizer:
         if name.endswith(".bias"):
             yield name, pad_sections(tensor, sections)
             return
-        for part in (name, f"{name}_rest") if name in FINE else (name,):
-            levels, scales = quantize_rows(tensor)
-            yield part, pack(levels, sections)
-            yield f"{part}_scale", pad_sections(scales, sections)
-            tensor = tensor.float() - levels * scales[:, None]
+        levels, scales = quantize_rows(tensor)
+        yield name, pack(levels, sections)
+        yield f"{name}_scale", pad_sections(scales, sections)
+        if name in FINE:
+            levels, scales = quantize_rows(tensor.float() - levels * scales[:, None])
+            yield f"{name}_rest", pack(levels, sections)
+            yield f"{name}_rest_scale", pad_sections(scales, sections)
 
 
-def load_quantized(
-    folder: Path, config: GPTBigCodeConfig, checksum: Checksum, progress: Progress | None = None
-) -> dict[str, Tensor]:
+def load_quantized(folder: Path, config: GPTBigCodeConfig, checksum: Checksum, progress: Progress | None = None) -> Held:
     """A checkpoint's packed tensors: those that were kept, if they are whole and of these very weights, or made anew.
 
     Raises: CheckpointError where the checkpoint cannot be read.
@@ -117,11 +119,10 @@ def load_quantized(
     for place in places:
         try:
             _write(place, name, tensors, checksum)
-            tensors |= {part: _mapped(place / name, part) for part in tensors if _is_exact(part)}  # lets the checkpoint go
-            break
+            return tensors | _exact(place / name, filter(_is_exact, tensors))  # lets the checkpoint go
         except (OSError, SafetensorError) as error:
             log.info("int8 weights cannot be kept in %s: %s", place, error)
-    return tensors
+    return dict(tensors)
 
 
 def _quantize(folder: Path, config: GPTBigCodeConfig, progress: Progress | None) -> dict[str, Tensor]:
@@ -147,25 +148,37 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read(path: Path, checksum: Checksum, progress: Progress | None) -> dict[str, Tensor] | None:
+def _read(path: Path, checksum: Checksum, progress: Progress | None) -> Held | None:
     """What was kept, in memory of our own; None where the file is damaged."""
-    tensors = {}
+    tensors: Held = {}
     try:
         with safe_open(path, framework="pt") as file:
             sums: dict[str, int] = json.loads(file.metadata()["checksums"])
         for n_read, (name, wanted) in enumerate(sums.items(), 1):
-            if _is_exact(name):  # stays in the file: what is never typed is never read, nor summed up
-                tensors[name] = _mapped(path, name)
+            if _is_exact(name):
                 continue
-            tensors[name] = _in_huge_pages(_mapped(path, name))
-            if checksum(tensors[name]) != wanted:
+            tensor = tensors[name] = _in_huge_pages(_mapped(path, name))
+            if checksum(tensor) != wanted:
                 raise ValueError(f"{name} is not what was written")
             if progress is not None:
                 progress(n_read / len(sums))
+        return tensors | _exact(path, filter(_is_exact, sums))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: is damaged and made anew: %s", path, error)
         return None
-    return tensors
+
+
+def _exact(path: Path, names: Iterable[str]) -> Held:
+    """What is read a row at a time: large tensors stay in the file, for what is never typed need not be in memory."""
+    file = path.open("rb", buffering=0)
+    n_header = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(n_header))
+    held: Held = {}
+    for name in names:
+        start, end = header[name]["data_offsets"]
+        tensor = _mapped(path, name)
+        held[name] = FileRows(file, 8 + n_header + start, tensor.dtype) if end - start > IN_MEMORY_BYTES else tensor.clone()
+    return held
 
 
 def _mapped(path: Path, name: str) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ctypes import byref
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from engine.heads import HeadOutput
 from engine.kv_cache import CacheShape, KVCache
 from engine.model import LayerHook
 from engine.model_files import n_used_ids
-from engine.native.library import Block, Embeddings, Exact, Linear, Norm, Shape, Stored, load_library, variants
+from engine.native.library import Block, Embeddings, Exact, FileRows, Linear, Norm, Shape, Stored, load_library, variants
 from engine.quantize import EMBEDDINGS, load_quantized
 from engine.weights import Progress
 
@@ -45,14 +45,15 @@ class Kernels:
         self,
         library: ctypes.CDLL,
         config: GPTBigCodeConfig,
-        tensors: dict[str, Tensor],
+        held: Mapping[str, Tensor | FileRows],
         *,
         n_threads: int,
         variant: str | None = None,
     ) -> None:
         """`variant` None takes the machine's best instruction set. Raises: EngineError where it cannot start."""
         self._library = library
-        self._tensors = dict(tensors)  # the library holds their addresses only
+        self._held = held  # the library holds addresses and a file's number only
+        tensors = self._tensors = {name: each for name, each in held.items() if isinstance(each, Tensor)}
         self._rests: list[Linear] = []  # likewise
         self.variant = variant or variants(library)[0]
         self.layer_bytes = sum(each.nbytes for name, each in tensors.items() if ".h." in name) // config.n_layer  # on average
@@ -74,8 +75,8 @@ class Kernels:
         head_name = "transformer.wte" if config.tie_word_embeddings else "lm_head"
         head = self._linear(head_name, n_embd, config.vocab_size)
         widest = float(self._tensors[f"{head_name}.weight_scale"].max())
-        exact = Exact(Stored.of(self._tensors[f"{head_name}.weight_exact"]), widest)
-        wte, wpe = (Stored.of(self._tensors[f"{name}_exact"]) for name in EMBEDDINGS)
+        exact = Exact(Stored.of(held[f"{head_name}.weight_exact"]), widest)
+        wte, wpe = (Stored.of(held[f"{name}_exact"]) for name in EMBEDDINGS)
         self._embeddings = Embeddings(wte, wpe, config.vocab_size, config.n_positions, n_embd)
         final_norm = self._norm("transformer.ln_f")
         self._model = library.midfill_open(
@@ -99,8 +100,11 @@ class Kernels:
         ids = ids.to(torch.int64).contiguous()
         h = torch.empty(1, ids.shape[1], self._embeddings.n_embd)
         address = byref(self._embeddings)
-        if self._library.midfill_embed(address, ids.data_ptr(), ids.shape[1], first_position, h.data_ptr()):
-            raise IndexError("a token id is out of range")
+        match self._library.midfill_embed(address, ids.data_ptr(), ids.shape[1], first_position, h.data_ptr()):
+            case -1:
+                raise IndexError("a token id is out of range")
+            case -2:
+                raise EngineError("the file of int8 weights can no longer be read; restart the engine")
         return h
 
     def layers(self, h: Tensor, kv: Tensor, n_cached: int) -> Layers:
@@ -234,8 +238,8 @@ class QuantizedForCausalLM(nn.Module):
         def checksum(tensor: Tensor) -> int:
             return int(library.midfill_checksum(tensor.data_ptr(), tensor.nbytes))
 
-        tensors = load_quantized(folder, config, checksum, progress)
-        kernels = Kernels(library, config, tensors, n_threads=n_threads, variant=variant)
+        held = load_quantized(folder, config, checksum, progress)
+        kernels = Kernels(library, config, held, n_threads=n_threads, variant=variant)
         return cls(config, kernels, min(config.vocab_size, n_used_ids(folder) or config.vocab_size))
 
     def new_cache(self) -> KVCache:

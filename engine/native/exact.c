@@ -1,5 +1,6 @@
 /* What reads weights as they were stored: embeddings, and scores that rounding may have put in the wrong order. */
 #include <math.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -22,15 +23,21 @@ static inline float of_bfloat(uint16_t bfloat) {
   return value;
 }
 
-static inline const void *row_of(const struct stored *stored, long idx, int n) {
-  return (const char *)stored->rows + (size_t)idx * (size_t)n * (stored->kind == STORED_FLOAT32 ? 4 : 2);
+/* NULL where it cannot be read. The buffer has room for n floats. */
+static inline const void *row_of(const struct stored *stored, long idx, int n, void *buffer) {
+  size_t size = (size_t)n * (stored->kind == STORED_FLOAT32 ? 4 : 2);
+  if (stored->rows) return (const char *)stored->rows + (size_t)idx * size;
+  return pread(stored->file, buffer, size, stored->offset + idx * (long)size) == (ssize_t)size ? buffer : NULL;
 }
 
-static void add_row(const struct stored *stored, long idx, float *out, int n) {
-  const void *row = row_of(stored, idx, n);
+static int add_row(const struct stored *stored, long idx, float *out, int n) {
+  float buffer[n];
+  const void *row = row_of(stored, idx, n, buffer);
+  if (!row) return 0;
   for (int k = 0; stored->kind == STORED_FLOAT32 && k < n; k++) out[k] += ((const float *)row)[k];
   for (int k = 0; stored->kind == STORED_FLOAT16 && k < n; k++) out[k] += of_half(((const uint16_t *)row)[k]);
   for (int k = 0; stored->kind == STORED_BFLOAT16 && k < n; k++) out[k] += of_bfloat(((const uint16_t *)row)[k]);
+  return 1;
 }
 
 int midfill_embed(const struct midfill_embeddings *embeddings, const int64_t *ids, int n_new, int first_position, float *h) {
@@ -39,8 +46,8 @@ int midfill_embed(const struct midfill_embeddings *embeddings, const int64_t *id
     if (ids[row] < 0 || ids[row] >= embeddings->n_vocab || first_position + row >= embeddings->n_positions) return -1;
   memset(h, 0, (size_t)n_new * (size_t)n * sizeof *h);
   for (int row = 0; row < n_new; row++) {
-    add_row(&embeddings->tokens, ids[row], h + (long)row * n, n);
-    add_row(&embeddings->positions, first_position + row, h + (long)row * n, n);
+    float *out = h + (long)row * n;
+    if (!add_row(&embeddings->tokens, ids[row], out, n) || !add_row(&embeddings->positions, first_position + row, out, n)) return -2;
   }
   return 0;
 }
@@ -52,10 +59,11 @@ int midfill_embed(const struct midfill_embeddings *embeddings, const int64_t *id
   for (; k < n; k++) sums[k % N_LANES] += x[k] * of(((const type *)row)[k]);                                   \
   break;
 
-static float exact_score(const struct stored *stored, int idx, const float *x, int n) {
-  float sums[N_LANES] = {0};
-  const void *row = row_of(stored, idx, n);
+static float exact_score(const struct stored *stored, int idx, const float *x, int n, float rounded) {
+  float sums[N_LANES] = {0}, buffer[n];
+  const void *row = row_of(stored, idx, n, buffer);
   int k = 0;
+  if (!row) return rounded;
   switch (stored->kind) {
     case STORED_FLOAT16: DOT(uint16_t, of_half)
     case STORED_BFLOAT16: DOT(uint16_t, of_bfloat)
@@ -89,7 +97,7 @@ void settle(const struct midfill_model *model, const int16_t *levels, int stride
   float least = best_of(scores, model->head.n_out) - margin;
   for (int v = 0; v < model->head.n_out && n_found < MAX_EXACT; v++)
     if (scores[v] >= least) {
-      scores[v] = exact_score(&model->exact.weights, v, x, n);
+      scores[v] = exact_score(&model->exact.weights, v, x, n, scores[v]);
       n_found++;
     }
 }

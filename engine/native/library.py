@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import io
 import logging
 import os
 import platform
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -41,6 +43,15 @@ MACHINES = {"AMD64": "x86_64", "arm64": "aarch64"}  # other names of the same
 
 class NoKernels(Exception):  # a reason to take another dtype, not a failure of the engine
     """The library cannot be had on this machine; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """A tensor that stays in its file, from an offset on: it takes no memory but the file's pages in the system's cache."""
+
+    file: io.FileIO
+    offset: int
+    dtype: torch.dtype
 
 
 class Linear(ctypes.Structure):
@@ -78,12 +89,15 @@ class Block(ctypes.Structure):
 class Stored(ctypes.Structure):
     """`struct stored` of model.h."""
 
-    _fields_ = (("rows", ctypes.c_void_p), ("kind", ctypes.c_int))
+    _fields_ = (("rows", ctypes.c_void_p), ("offset", ctypes.c_long), ("file", ctypes.c_int), ("kind", ctypes.c_int))
 
     @classmethod
-    def of(cls, weights: Tensor) -> Self:
+    def of(cls, weights: Tensor | FileRows) -> Self:
         """The weights must stay where they are."""
-        return cls(weights.data_ptr(), STORED_DTYPES.index(weights.dtype))
+        kind = STORED_DTYPES.index(weights.dtype)
+        if isinstance(weights, Tensor):
+            return cls(weights.data_ptr(), 0, -1, kind)
+        return cls(None, weights.offset, weights.file.fileno(), kind)
 
 
 class Exact(ctypes.Structure):

@@ -19,10 +19,11 @@ struct midfill_block {
   struct linear c_attn, attn_proj, c_fc, mlp_proj;
 };
 
-/* Weights in the checkpoint's dtype, of which a pass reads a few rows. */
+/* Weights in the checkpoint's dtype, of which a pass reads a few rows: in memory, or in a file where `rows` is NULL. */
 struct stored {
   const void *rows;
-  int kind;
+  long offset;
+  int file, kind;
 };
 
 enum stored_kind { STORED_FLOAT32, STORED_FLOAT16, STORED_BFLOAT16 };
@@ -46,7 +47,7 @@ MIDFILL_EXPORT struct midfill_model *midfill_open(const struct midfill_shape *sh
                                                   const struct midfill_norm *final_norm, const struct linear *head,
                                                   const struct midfill_exact *exact, const char *variant);
 MIDFILL_EXPORT void midfill_close(struct midfill_model *model);
-/* h (T, E) becomes the sum of both embeddings; -1 where an id or a position has none. */
+/* h (T, E) becomes the sum of both embeddings; -1 where an id or a position has none, -2 where the file cannot be read. */
 MIDFILL_EXPORT int midfill_embed(const struct midfill_embeddings *embeddings, const int64_t *ids, int n_new, int first_position, float *h);
 /* Runs h (T, E) through some layers in place, and puts their keys and values into kv, which points at the model's first layer:
  * each (K, C, 2 * D), `layer_stride` floats apart, heads `head_stride`. 0, or -1 where memory is short. */

@@ -57,7 +57,7 @@ static int n_different(enum activation activation, int n_kv_head) {
   struct midfill_norm final_norm = norm();
   struct linear head = linear(E, V), rest = linear(E, n_fused);
   blocks[0].c_attn.rest = &rest;
-  struct midfill_exact exact = {{floats(V * E, 0.0f, 0.3f), STORED_FLOAT32}, 0.003f};
+  struct midfill_exact exact = {{floats(V * E, 0.0f, 0.3f), 0, -1, STORED_FLOAT32}, 0.003f};
   float *input = floats(T * E, 0.0f, 1.0f), *wanted = NULL;
   char names[64];
   strcpy(names, midfill_variants());

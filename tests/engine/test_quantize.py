@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import quantize
+from engine.api import EngineError
 from engine.native.library import load_library
 from engine.quantize import FOLDER, quantize_rows
 from engine.quantized_model import QuantizedForCausalLM
@@ -107,6 +109,16 @@ def test_weights_that_cannot_be_kept_anywhere_still_serve(folder, tmp_path) -> N
     (tmp_path / "cache" / "midfill").mkdir(parents=True, exist_ok=True)
     (tmp_path / "cache" / "midfill" / "int8").write_text("in the way")
     assert logits(folder).isfinite().all()
+
+
+def test_embeddings_that_stay_in_the_file_give_the_same_answers(folder, monkeypatch) -> None:
+    wanted = logits(folder)
+    monkeypatch.setattr(quantize, "IN_MEMORY_BYTES", 0)
+    assert torch.equal(logits(folder), wanted)
+    model = QuantizedForCausalLM.from_pretrained(folder, n_threads=1, library=LIBRARY)
+    os.truncate(*kept(folder / FOLDER), 1000)
+    with pytest.raises(EngineError, match="can no longer be read; restart the engine"):
+        model(IDS)
 
 
 def test_nothing_half_written_is_left_behind(folder) -> None:
