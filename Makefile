@@ -12,8 +12,8 @@ HOLES ?=
 # For benches: a gzipped recording in the format of github.com/josephg/editing-traces.
 TRACE ?= ../shared/data/rustcode.json.gz
 
-EDITORS := e2e-nvim e2e-emacs e2e-terminal e2e-vscode
-.PHONY: run test lint format fuzz gpu-check train fit eval vscode e2e $(EDITORS) clean bench-cpu bench-debounce bench-door \
+EDITORS := nvim emacs terminal vscode
+.PHONY: run test lint format fuzz gpu-check train fit eval vscode e2e $(EDITORS:%=e2e-%) $(EDITORS:%=install-%) clean bench-cpu bench-debounce bench-door \
 	bench-e2e-nvim bench-engine bench-filters bench-server bench-typing bench-typing-peers
 
 # In a terminal an editor to try it in; anywhere else the suggestions, printed.
@@ -48,24 +48,24 @@ eval: .venv/installed
 vscode:
 	cd editors/vscode && npm ci --ignore-scripts && npm run package
 
-# Real editors, installed into build/e2e; Emacs and Chromium onto the host, as root on Debian 12. UPDATE_SCREENSHOTS=1
-# rewrites those in docs/.
-e2e: $(EDITORS)
+# Real editors, installed into build/e2e; Emacs, tmux and Chromium onto the host, as root on Debian 12.
+# UPDATE_SCREENSHOTS=1 rewrites those in docs/.
+e2e: $(EDITORS:%=e2e-%)
 
-e2e-nvim: .venv/installed
+install-nvim:
 	tests/e2e/install-nvim.sh build/e2e/nvim
-	$(BIN)/python -m pytest -m e2e tests/e2e/nvim
 
-e2e-emacs: .venv/installed
+install-emacs:
 	tests/e2e/install-emacs.sh build/e2e
-	$(BIN)/python -m pytest -m e2e tests/e2e/emacs
 
-e2e-terminal: .venv/installed
-	$(BIN)/python -m pytest -m e2e tests/e2e/terminal
+install-terminal: .venv/installed
 
-e2e-vscode: .venv/e2e
+install-vscode: .venv/e2e
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
-	$(BIN)/python -m pytest -m e2e tests/e2e/vscode
+
+$(EDITORS:%=e2e-%): e2e-%: .venv/installed install-%
+	$(if $(filter vscode,$*),cd editors/vscode && PATH="$(CURDIR)/$(BIN):$$PATH" npm run package)
+	$(BIN)/python -m pytest -m e2e tests/e2e/$*
 
 # Each writes build/bench/NAME.json. The peers of bench-cpu and bench-typing are optional: pip install -e '.[peers]';
 # bench-cpu with ARGS="--shape tiny_starcoder_py" runs one shape.
@@ -87,8 +87,7 @@ gpu-check: .venv/installed
 	$(BIN)/python -m tests.bench.gpu $(ARGS)
 	$(BIN)/python -m pytest -m gpu
 
-bench-e2e-nvim: .venv/installed
-	tests/e2e/install-nvim.sh build/e2e/nvim
+bench-e2e-nvim: .venv/installed install-nvim
 	$(BIN)/python -m tests.e2e.nvim.latency $(ARGS)
 
 clean:

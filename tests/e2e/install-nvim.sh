@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Neovim 0.12 from Debian forky, unpacked with its own libc into DEST on a bookworm machine; the host is not changed.
-# usage: install-nvim.sh DEST    -> DEST/bin/nvim
+# Neovim 0.12 from Debian forky, unpacked with its own libc into DEST on a bookworm machine; and tmux, onto the host.
+# usage: install-nvim.sh DEST    -> DEST/bin/nvim, tmux on PATH
 set -euo pipefail
 VERSION=0.12.
 DEST=$(realpath -m "${1:?usage: install-nvim.sh DEST}")
+DEBIAN=$(dirname "$(realpath "$0")")/debian.sh
+command -v tmux >/dev/null || "$DEBIAN" install bookworm tmux
 if [ -x "$DEST/bin/nvim" ] && "$DEST/bin/nvim" --version | grep -q "^NVIM v$VERSION"; then exit 0; fi
-HERE=$(dirname "$(realpath "$0")")
-"$HERE/unpack-debian.sh" "$DEST" forky --with-dependencies neovim
+rm -rf "$DEST"
+"$DEBIAN" unpack forky "$DEST" --with-dependencies neovim
 ROOT=$DEST/root
 LIB=$(dirname "$(find "$ROOT/usr/lib" -name 'ld-linux-*.so.*' | head -1)")
 # The binary is pointed at its own loader and libraries, so that it can start itself again for its terminal interface.

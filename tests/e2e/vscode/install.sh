@@ -4,16 +4,12 @@
 # that nothing is compiled or downloaded outside npm. What that leaves out: a native logger, and ripgrep.
 set -euo pipefail
 HERE=$(dirname "$(realpath "$0")")
-ROOT=$(realpath "$HERE/../../..")
 mkdir -p "$1"
 DEST=$(realpath "$1")
 export NPM_CONFIG_AUDIT=false NPM_CONFIG_FUND=false NPM_CONFIG_UPDATE_NOTIFIER=false NPM_CONFIG_LOGLEVEL=error
-export NPM_CONFIG_IGNORE_SCRIPTS=true DEBIAN_FRONTEND=noninteractive
+export NPM_CONFIG_IGNORE_SCRIPTS=true NPM_CONFIG_FETCH_RETRIES=4
 
-if ! command -v chromium >/dev/null; then
-  apt-get update -qq
-  apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null
-fi
+command -v chromium >/dev/null || "$HERE/../debian.sh" install bookworm chromium fonts-dejavu-core
 
 if ! cmp -s "$HERE/package-lock.json" "$DEST/installed"; then
   rm -rf "$DEST/node_modules" "$DEST/installed"
@@ -26,6 +22,5 @@ if ! cmp -s "$HERE/package-lock.json" "$DEST/installed"; then
   cp "$HERE/package-lock.json" "$DEST/installed"
 fi
 
-cd "$ROOT/editors/vscode"
+cd "$HERE/../../../editors/vscode"
 npm ci
-npm run package
