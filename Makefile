@@ -12,7 +12,7 @@ HOLES ?=
 # For benches: a gzipped recording in the format of github.com/josephg/editing-traces.
 TRACE ?= ../shared/data/rustcode.json.gz
 
-EDITORS := nvim emacs terminal vscode
+EDITORS := nvim emacs terminal vscode others
 .PHONY: run test lint format fuzz gpu-check train fit eval vscode e2e $(EDITORS:%=e2e-%) $(EDITORS:%=install-%) clean bench-cpu bench-debounce bench-door \
 	bench-e2e-nvim bench-engine bench-filters bench-server bench-typing bench-typing-peers
 
@@ -48,15 +48,15 @@ eval: .venv/installed
 vscode:
 	cd editors/vscode && npm ci --ignore-scripts && npm run package
 
-# Real editors, installed into build/e2e; Emacs, tmux and Chromium onto the host, as root on Debian 12.
+# Real editors, installed into build/e2e; Emacs, Vim, tmux and Chromium onto the host, as root on Debian 12.
 # UPDATE_SCREENSHOTS=1 rewrites those in docs/.
 e2e: $(EDITORS:%=e2e-%)
 
 install-nvim:
 	tests/e2e/install-nvim.sh build/e2e/nvim
 
-install-emacs:
-	tests/e2e/install-emacs.sh build/e2e
+install-emacs install-others:
+	tests/e2e/$@.sh build/e2e
 
 install-terminal: .venv/installed
 

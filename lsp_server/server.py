@@ -245,7 +245,9 @@ _FEATURES: tuple[tuple[str, Callable[..., Any], Any], ...] = (
     (types.NOTEBOOK_DOCUMENT_DID_OPEN, sync.open_notebook, None),
     (types.NOTEBOOK_DOCUMENT_DID_CHANGE, sync.change_notebook, None),
     (types.NOTEBOOK_DOCUMENT_DID_CLOSE, sync.close_notebook, None),
-    (types.TEXT_DOCUMENT_COMPLETION, _completion, types.CompletionOptions()),
+    # Not "(", "," or ":", behind which a person presses Enter, which in a menu accepts; and not nothing: some editors read
+    # empty options as no offer.
+    (types.TEXT_DOCUMENT_COMPLETION, _completion, types.CompletionOptions(trigger_characters=[".", " "])),
     # Without options pygls does not advertise the capability.
     (types.TEXT_DOCUMENT_INLINE_COMPLETION, _inline_completion, types.InlineCompletionOptions()),
 )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gets packages of a Debian suite from the mirror that this machine uses already; its list of sources stays as it is.
 # usage: debian.sh install SUITE PACKAGE...     onto this machine, which must be Debian 12, as root
-#        debian.sh unpack SUITE DEST [--with-dependencies] PACKAGE...     below DEST/root, installing nothing
+#        debian.sh unpack SUITE DEST [--with-dependencies] PACKAGE...     below DEST/root, whole or not at all
 set -euo pipefail
 HOW=$1 SUITE=$2
 shift 2
@@ -44,7 +44,8 @@ fi
 
 DEST=$(realpath -m "$1")
 shift
-mkdir -p "$DEST/root"
+rm -rf "$DEST" "$DEST.part"
+mkdir -p "$DEST.part/root"
 : > "$STATE/status"
 private_apt update
 if [ "$1" = --with-dependencies ]; then
@@ -53,4 +54,5 @@ if [ "$1" = --with-dependencies ]; then
 else
   (cd "$STATE/archives" && private_apt -o Dir::State::status="$STATE/status" download "$@")
 fi
-for deb in "$STATE"/archives/*.deb; do dpkg-deb -x "$deb" "$DEST/root"; done
+for deb in "$STATE"/archives/*.deb; do dpkg-deb -x "$deb" "$DEST.part/root"; done
+mv "$DEST.part" "$DEST"

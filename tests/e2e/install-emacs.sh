@@ -7,13 +7,7 @@ DEST=$(realpath -m "${1:?usage: install-emacs.sh DEST}")
 DEBIAN=$(dirname "$(realpath "$0")")/debian.sh
 emacs --version 2>/dev/null | grep -q '^GNU Emacs \(29\|[3-9][0-9]\)' || "$DEBIAN" install bookworm-backports emacs-nox
 command -v tmux >/dev/null || "$DEBIAN" install bookworm tmux
-# A folder with its last name is whole.
-unpack() {
-  [ -d "$DEST/$1" ] && return
-  rm -rf "$DEST/$1.part"
-  "$DEBIAN" unpack forky "$DEST/$1.part" "${@:2}"
-  mv "$DEST/$1.part" "$DEST/$1"
-}
-unpack lspmode elpa-lsp-mode elpa-dash elpa-f elpa-ht elpa-s elpa-spinner elpa-markdown-mode elpa-lv
-unpack package-lint elpa-package-lint elpa-compat
+[ -d "$DEST/lspmode" ] || "$DEBIAN" unpack forky "$DEST/lspmode" \
+  elpa-lsp-mode elpa-dash elpa-f elpa-ht elpa-s elpa-spinner elpa-markdown-mode elpa-lv
+[ -d "$DEST/package-lint" ] || "$DEBIAN" unpack forky "$DEST/package-lint" elpa-package-lint elpa-compat
 emacs --version | head -1

@@ -7,7 +7,6 @@ DEST=$(realpath -m "${1:?usage: install-nvim.sh DEST}")
 DEBIAN=$(dirname "$(realpath "$0")")/debian.sh
 command -v tmux >/dev/null || "$DEBIAN" install bookworm tmux
 if [ -x "$DEST/bin/nvim" ] && "$DEST/bin/nvim" --version | grep -q "^NVIM v$VERSION"; then exit 0; fi
-rm -rf "$DEST"
 "$DEBIAN" unpack forky "$DEST" --with-dependencies neovim
 ROOT=$DEST/root
 LIB=$(dirname "$(find "$ROOT/usr/lib" -name 'ld-linux-*.so.*' | head -1)")
