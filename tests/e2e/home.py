@@ -36,6 +36,10 @@ SCRIPT = (
     {"prefix_ends": "def block():", "text": "\n    one = 1\n    two = 2\n    return one + two\n"},
 )
 
+# Plain text, where nothing needs to parse, and so regular that the smallest model goes on with it somewhere.
+COUNTING = "".join(f"value_{n} = read(source, {n})\n" for n in range(1, 9))
+GOES_ON = "value_9 = read(source, 9)\nvalue_10 = read(source, 10)\n"
+
 
 class Home:
     """Private user directories in a folder; everything that midfill leaves behind stays in them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,6 +13,8 @@ from rich.text import Text
 
 from tests.e2e.home import Home, wait_for
 
+_numbers = itertools.count()
+
 
 class Tmux:
     """One session of a server of its own, gone when the block ends."""
@@ -20,6 +23,7 @@ class Tmux:
         self._home = home
         self._size = (width, height)
         self._command = command
+        self._socket = home.folder / f"tmux{next(_numbers)}"
 
     def __enter__(self) -> Tmux:
         width, height = self._size
@@ -55,7 +59,7 @@ class Tmux:
 
     @property
     def _tmux(self) -> list[str]:
-        return ["tmux", "-S", str(self._home.folder / "tmux"), "-u"]
+        return ["tmux", "-S", str(self._socket), "-u"]
 
     def _run(self, *args: str) -> str:
         done = subprocess.run([*self._tmux, *args], env=self._home.env, capture_output=True, text=True, timeout=20)

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.home import Home, wait_for
+from tests.e2e.home import COUNTING, GOES_ON, Home, wait_for
 from tests.e2e.nvim.neovim import Neovim
 
 pytestmark = pytest.mark.e2e
 
-# Plain text, where nothing needs to parse, and so regular that the smallest model goes on with it somewhere.
-COUNTING = "".join(f"value_{n} = read(source, {n})\n" for n in range(1, 9))
-GOES_ON = "value_9 = read(source, 9)\nvalue_10 = read(source, 10)\n"
 MODEL = {"server": {"n_threads": 1, "idle_exit_s": 600}}
 
 
