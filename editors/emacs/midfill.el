@@ -3,7 +3,6 @@
 ;; Version: 0.1.0
 ;; Package-Requires: ((emacs "29.1"))
 ;; Keywords: convenience, languages, tools
-;; URL: https://midfill.invalid
 ;; SPDX-License-Identifier: Apache-2.0
 
 ;;; Commentary:

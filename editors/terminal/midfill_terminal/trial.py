@@ -65,7 +65,7 @@ class Trial(App[None]):
         self.path = file or Path("stock.py")
         self._is_sample = file is None
         self._newline = "\r\n" if "\r\n" in text else "\n"
-        self._text = text.replace("\r\n", "\n")
+        self._text = self._saved = self._left = text.replace("\r\n", "\n")
         self._serve_args = serve_args
         self._session: Session | None = None
         self._has_model = False
@@ -214,7 +214,16 @@ class Trial(App[None]):
         except OSError as error:
             self.notify(f"{self.path} can't be written: {error.strerror}", severity="error")
         else:
+            self._saved = self._text
             self.notify(f"saved {self.path}")
+
+    async def action_quit(self) -> None:
+        """Ends; what would be lost is said first."""
+        if self._is_sample or self._text in (self._saved, self._left):
+            self.exit()
+        else:
+            self._left = self._text
+            self.notify(f"{self.path} is not saved: ^q again leaves it so", severity="warning")
 
 
 def _location(text: str, offset: int) -> tuple[int, int]:

@@ -264,6 +264,17 @@
    (midfill-test-ask)
    (midfill-test-wait-ghost "width * height")))
 
+(ert-deftest midfill-test-a-restart-by-hand-keeps-the-document ()
+  (midfill-test-with-area
+   (let ((before (jsonrpc--process midfill--connection)))
+     (midfill-restart)
+     (midfill-test-wait 'end (lambda () (not (process-live-p before)))))
+   (midfill-test-type "x")
+   (midfill-test-key "DEL")
+   (midfill--forget)
+   (midfill-test-ask)
+   (midfill-test-wait-ghost "width * height")))
+
 (ert-deftest midfill-test-diagnose-says-what-there-is ()
   (midfill-test-with-area
    (midfill-diagnose)

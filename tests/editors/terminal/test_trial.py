@@ -19,6 +19,7 @@ SCRIPT = (
     {"prefix_ends": "return ", "text": "width * height\n", "others": ["height * width\n", "width ** 2\n"]},
     {"prefix_ends": "naïve = '🙂' + ", "text": "café + '🦀'\n"},
     {"prefix_ends": "def block():", "text": BLOCK + "\n"},
+    {"prefix_ends": "print(", "text": "width, height)\n"},
 )
 
 
@@ -146,6 +147,25 @@ async def test_crlf_is_kept(edit, tmp_path: Path):
         assert (tmp_path / "code.py").read_bytes() == b"a = 1\r\nreturn width * height"
 
 
+SURROUNDINGS = {
+    "tabs": ("if a:\n\tif b:\n\t\treturn┃\n", " ", "width * height", "if a:\n\tif b:\n\t\treturn width * height\n"),
+    "lines": ("return┃\n\nb = 2\n", " ", "width * height", "return width * height\n\nb = 2\n"),
+    "a bracket": ("print┃)\n", "(", "width, height", "print(width, height)\n"),
+}
+
+
+@pytest.mark.parametrize("case", SURROUNDINGS.values(), ids=SURROUNDINGS.keys())
+async def test_the_saved_file_is_what_was_shown_beside(case, edit, tmp_path: Path):
+    marked, typed, ghost, saved = case
+    before, after = marked.split("┃")
+    async with edit(before + after) as screen:
+        screen.area.move_cursor((before.count("\n"), len(before.rpartition("\n")[2])))
+        await screen.type(typed)
+        await screen.until_ghost(ghost)
+        await screen.pilot.press("tab", "ctrl+s")
+        assert (tmp_path / "code.py").read_bytes() == saved.encode()
+
+
 async def test_alternatives_are_cycled_through(edit):
     async with edit("return") as screen:
         await screen.type(" ")
@@ -163,6 +183,19 @@ async def test_each_keystroke_says_what_it_cost(edit):
             *("reused", "prefilled", "decoded", "first token", "total"),
         ]
         assert screen.app.costs.get_row_at(0)[-1] == "width * height"
+
+
+async def test_what_is_not_saved_is_said_before_it_is_lost(edit, tmp_path: Path):
+    async with edit("return") as screen:
+        await screen.type("x")
+        await screen.pilot.press("ctrl+q")
+        assert screen.app.return_code is None
+        await screen.type("y")
+        await screen.pilot.press("ctrl+q")
+        assert screen.app.return_code is None
+        await screen.pilot.press("ctrl+s", "ctrl+q")
+        assert screen.app.return_code == 0
+        assert (tmp_path / "code.py").read_text("utf-8") == "returnxy"
 
 
 async def test_another_server_starts_where_one_died(edit):
