@@ -57,7 +57,7 @@ def test_checkdoc_has_nothing_to_say(home: Home):
 
 def test_package_lint_has_nothing_to_say_but_that_there_is_no_public_address(home: Home):
     folders = [option for each in elpa(LINT) for option in ("-L", each)]
-    setup = '(setq package-lint-main-file "midfill.el") (advice-add #\'package-lint--check-url-header :override #\'ignore)'
+    setup = "(setq package-lint-main-file \"midfill.el\") (advice-add #'package-lint--check-url-header :override #'ignore)"
     emacs(home, *folders, "-l", "package-lint", "--eval", f"(progn {setup})", "-f", "package-lint-batch-and-exit", *FILES)
 
 

@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, TimeoutError
+from playwright.sync_api import Browser, Page, TimeoutError, ViewportSize
 
 from tests.e2e.home import BUILD, PATIENCE_S, ROOT, Home, wait_for
 
@@ -24,6 +24,8 @@ INSTALLED = BUILD / "vscode"
 VSIX = ROOT / "editors/vscode/dist/midfill.vsix"
 NODE = shutil.which("node", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 ENTRY = INSTALLED / "node_modules/code-server/out/node/entry.js"
+
+SIZE: ViewportSize = {"width": 1000, "height": 600}
 
 # Nothing that moves by itself, asks, or looks for a network.
 QUIET: dict[str, Any] = {
@@ -90,7 +92,7 @@ class CodeServer:
     ) -> Window:
         """Opens a folder in a window of its own, and waits until midfill shows that status there, with the model."""
         folder = folder or self.home.project
-        page = browser.new_page(viewport={"width": 1000, "height": 600})
+        page = browser.new_page(viewport=SIZE)
         page.set_default_timeout(PATIENCE_S * 1000)
         page.goto(f"http://127.0.0.1:{self._port}/?folder={urllib.parse.quote(str(folder))}")
         window = Window(page)
@@ -215,7 +217,7 @@ class Window:
     def shows(self, text: str) -> None:
         """Waits until exactly this is drawn, apart from ghost text and empty lines at the end."""
         try:
-            wait_for("the text", lambda: self.text.rstrip("\n") == text.rstrip("\n"), patience_s=10)
+            wait_for("the text", lambda: self.text.rstrip("\n") == text.rstrip("\n"))
         except AssertionError as error:
             raise AssertionError(f"{error}\n{text}; drawn is\n{self.text}") from None
 

@@ -11,8 +11,15 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.e2e.home import SCRIPT, Home
 from tests.e2e.vscode.code_server import CodeServer, Window
 
-# Beside what all editors' tests know: indentation that a key adds, and a long line of bench keys.
-RULES = ({"prefix_ends": "while True:\n", "text": "    step()\n"}, {"prefix_ends": "\nv", "text": "alue\n"})
+# Beside what all editors' tests know: indentation that a key adds, a long line of bench keys, and a picture.
+RULES = (
+    {"prefix_ends": "while True:\n", "text": "    step()\n"},
+    {"prefix_ends": "\nv", "text": "alue\n"},
+    {
+        "prefix_ends": "def perimeter(width, height):",
+        "text": '\n    """Walks along all four sides."""\n    return 2 * (width + height)\n',
+    },
+)
 
 
 @pytest.fixture(scope="session")
