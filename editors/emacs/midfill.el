@@ -384,6 +384,15 @@ They are shown only if text and cursor are what they were."
 
 ;;;; When something is wrong
 
+(defun midfill--describe-status (status)
+  "Return STATUS as people read it."
+  (let ((device (plist-get status :device)) (detail (plist-get status :detail)))
+    (concat (plist-get status :state) "; " (plist-get status :model)
+            (and (stringp device) (not (string-empty-p device))
+                 (format " on %s, %s" device (plist-get status :dtype)))
+            (and (stringp detail) (not (string-empty-p detail))
+                 (concat "; " detail)))))
+
 (defun midfill-diagnose ()
   "Show what there is, what was chosen and why, in a buffer of its own."
   (interactive)
@@ -413,17 +422,19 @@ They are shown only if text and cursor are what they were."
          (server (or eglot (and midfill--ready midfill--connection)))
          (answers
           (and server
-               (cl-loop for (title method params) in
-                        `(("status" :midfill/status ,(make-hash-table))
-                          ("why" :midfill/why
-                           (:textDocument (:uri ,(midfill--uri)))))
+               (cl-loop for (title method params read) in
+                        `(("engine" :midfill/status ,(make-hash-table)
+                           midfill--describe-status)
+                          ("suggestion" :midfill/why
+                           (:textDocument (:uri ,(midfill--uri)))
+                           ,(lambda (why) (plist-get why :about))))
                         collect
                         (cons title
-                              (format "%S" (condition-case problem
-                                               (jsonrpc-request server method
-                                                                params
-                                                                :timeout 3)
-                                             (error problem))))))))
+                              (condition-case problem
+                                  (funcall read (jsonrpc-request
+                                                 server method params
+                                                 :timeout 3))
+                                (error (error-message-string problem))))))))
     (with-help-window "*midfill*"
       (dolist (fact (append facts answers))
         (princ (format "%-14s%s\n" (car fact) (cdr fact)))))))

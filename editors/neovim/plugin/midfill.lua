@@ -12,7 +12,7 @@ local ACTIONS = {
   why = function()
     local params = { textDocument = vim.lsp.util.make_text_document_params() }
     require('midfill.server').request('midfill/why', params, function(answer)
-      vim.notify(('midfill: %s%s'):format(answer.reason, answer.detail and ': ' .. answer.detail or ''))
+      vim.notify('midfill: ' .. answer.about)
     end)
   end,
   toggle = function()

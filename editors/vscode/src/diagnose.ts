@@ -26,8 +26,7 @@ export async function why(server: Server): Promise<void> {
   const params = { textDocument: { uri: document.uri.toString() } };
   try {
     const answer = await server.client?.sendRequest(whyRequest, params);
-    const { reason, detail } = answer ?? { reason: "the server is not running" };
-    void vscode.window.showInformationMessage(`midfill: ${reason}${detail ? ` (${detail})` : ""}`);
+    void vscode.window.showInformationMessage(`midfill: ${answer?.about ?? "the server is not running"}`);
   } catch (error) {
     void vscode.window.showWarningMessage(`midfill: the server can't say: ${String(error)}`);
   }

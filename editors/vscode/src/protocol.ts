@@ -26,8 +26,7 @@ export interface Status {
 }
 
 export interface Why {
-  readonly reason: string;
-  readonly detail?: string;
+  readonly about: string;
 }
 
 interface Suggestion {

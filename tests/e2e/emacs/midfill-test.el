@@ -279,7 +279,8 @@
   (midfill-test-with-area
    (midfill-diagnose)
    (with-current-buffer "*midfill*"
-     (dolist (fact '("midfill-mode  on" "shared" "running" "scripted" "open"))
+     (dolist (fact '("midfill-mode  on" "shared" "running" "ready; scripted"
+                     "open" "a suggestion was shown"))
        (should (string-search fact (buffer-string)))))))
 
 (ert-deftest midfill-test-rides-on-eglot ()

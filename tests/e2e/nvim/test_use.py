@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+
 import pytest
 
-from tests.e2e.home import Home, wait_for
-from tests.e2e.nvim.neovim import NO_SETUP, PLUGIN, Neovim
+from tests.e2e.home import PATIENCE_S, ROOT, Home, wait_for
+from tests.e2e.nvim.neovim import NO_SETUP, NVIM, PLUGIN, Neovim
 
 pytestmark = pytest.mark.e2e
 
@@ -122,6 +125,25 @@ def test_health_says_what_there_is(nvim: Neovim):
     assert "ERROR" not in report
     for line in ("✅ OK Neovim 0.12", "/bin/midfill: midfill 0.", "engine: ready; scripted", "✅ OK <Tab> accept"):
         assert line in report
+
+
+def test_the_server_is_asked_why(nvim: Neovim):
+    nvim.edit(nvim.home.write("area.py", "area =\n"), "area =")
+    nvim.type(" ")
+    nvim.wait_for_ghost("width * height")
+    nvim.rpc.command("Midfill why")
+    wait_for("the answer", lambda: "midfill: a suggestion was shown" in nvim.messages())
+
+
+def test_the_documented_steps_are_all_that_a_new_user_needs(home: Home):
+    (steps,) = re.findall(r"```sh\n(.*?)```", (PLUGIN / "README.md").read_text("utf-8"), re.DOTALL)
+    # Where a user has them who has set nothing.
+    env = {name: value for name, value in home.env.items() if name not in ("XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+    env["PATH"] = f"{NVIM.parent}:{env['PATH']}"
+    subprocess.run(["bash", "-ec", steps], cwd=ROOT, env=env, check=True, timeout=PATIENCE_S)
+    look = "+lua vim.cmd.help('midfill') print(vim.lsp.is_enabled('midfill'), vim.fn.expand('%:t'))"
+    done = subprocess.run([str(NVIM), "--headless", look, "+qa"], env=env, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.stdout + done.stderr).strip() == "true midfill.txt"
 
 
 def test_what_is_wrong_with_a_configuration_is_said(home: Home, start):

@@ -74,7 +74,10 @@ local function check_client()
     health.error(problem --[[@as string]])
     return
   end
-  local line = ('engine: %s; %s on %s, %s'):format(status.state, status.model, status.device, status.dtype)
+  local line = ('engine: %s; %s'):format(status.state, status.model)
+  if type(status.device) == 'string' and status.device ~= '' then
+    line = ('%s on %s, %s'):format(line, status.device, status.dtype)
+  end
   if status.state == 'engine_down' then
     health.error(line .. ': ' .. tostring(status.detail), 'See `midfill engine logs`; :Midfill restart-engine starts it again.')
   elseif status.state == 'disabled' then
@@ -83,12 +86,21 @@ local function check_client()
     health.ok(line)
   end
   if type(status.last) == 'table' then
-    health.info('last request: ' .. vim.inspect(status.last, { newline = ' ', indent = '' }))
+    local last = status.last
+    health.info(
+      ('last request: %d tokens reused, %d prefilled, %d decoded in %d ms, until %s'):format(
+        last.reused,
+        last.prefilled,
+        last.decoded,
+        last.total_ms,
+        last.finish
+      )
+    )
   end
   for bufnr in pairs(client.attached_buffers) do
     local answer = ask(client, 'midfill/why', { textDocument = { uri = vim.uri_from_bufnr(bufnr) } })
     if answer then
-      health.info(('%s: %s'):format(vim.fn.bufname(bufnr), answer.reason))
+      health.info(('%s: %s'):format(vim.fn.bufname(bufnr), answer.about))
     end
   end
 end
