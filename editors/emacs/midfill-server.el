@@ -170,8 +170,14 @@
     ('window/showMessage (message "%s" (plist-get params :message)))))
 
 (defun midfill--take-status (status)
-  "Show STATUS in the mode line."
-  (setq midfill--status status)
+  "Show STATUS in the mode line, and ask where a model was waited for."
+  (let ((waited (member (plist-get midfill--status :state)
+                        '("loading" "warming"))))
+    (setq midfill--status status)
+    (when (and waited (equal (plist-get status :state) "ready"))
+      (with-current-buffer (window-buffer)
+        (when midfill-mode
+          (run-hooks 'midfill--ready-hook)))))
   (force-mode-line-update t))
 
 (defun midfill--request (method params success-fn)

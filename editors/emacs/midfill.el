@@ -342,7 +342,8 @@ They are shown only if text and cursor are what they were."
               ("disabled" ":off")
               (_ (concat ":" state
                          (and (numberp progress) (< progress 1)
-                              (format " %d%%" (* 100 progress)))))))))
+                              ;; Read once more, as a mode line's construct.
+                              (format " %d%%%%" (* 100 progress)))))))))
 
 ;;;###autoload
 (define-minor-mode midfill-mode

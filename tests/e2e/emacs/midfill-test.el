@@ -275,6 +275,21 @@
    (midfill-test-ask)
    (midfill-test-wait-ghost "width * height")))
 
+(ert-deftest midfill-test-the-mode-line-says-how-much-is-loaded ()
+  (let ((midfill--status '(:state "loading" :progress 0.4)))
+    (should (equal (string-replace "%%" "%" (midfill--lighter))
+                   " midfill:loading 40%"))))
+
+(ert-deftest midfill-test-what-waited-for-the-model-is-asked-for ()
+  (midfill-test-with-area
+   (midfill--forget)
+   (when midfill--timer
+     (cancel-timer midfill--timer)
+     (setq midfill--timer nil))
+   (let ((midfill--status '(:state "loading")))
+     (midfill--take-status '(:state "ready")))
+   (should midfill--timer)))
+
 (ert-deftest midfill-test-diagnose-says-what-there-is ()
   (midfill-test-with-area
    (midfill-diagnose)
