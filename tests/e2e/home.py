@@ -66,17 +66,22 @@ class Home:
             "COLORTERM": "truecolor",
             "LC_ALL": "C.UTF-8",
         }
+        self._write_settings({"deadline_ms": int(PATIENCE_S * 1000)})  # nobody asks again where a busy machine was late
 
     @property
     def scripted(self) -> dict[str, object]:
         """Settings of the user's that put the script in place of a model."""
         return {"engine": "scripted", "script": str(self.script)}
 
-    def write_settings(self) -> None:
+    def use_script(self) -> None:
         """Puts the script into the user's midfill.toml."""
-        folder = self.folder / "config" / "midfill"
-        folder.mkdir()
-        (folder / "midfill.toml").write_text("".join(f"{name} = {value!r}\n" for name, value in self.scripted.items()), "utf-8")
+        self._write_settings(self.scripted)
+
+    def _write_settings(self, settings: dict[str, object]) -> None:
+        path = self.folder / "config" / "midfill" / "midfill.toml"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{name} = {value!r}\n" for name, value in settings.items())
 
     def write(self, name: str, text: str) -> Path:
         path = self.project / name

@@ -16,7 +16,7 @@ let server: Server | undefined;
 export function activate(context: vscode.ExtensionContext): void {
   const log = vscode.window.createOutputChannel("midfill", { log: true });
   const settings = new SettingsReader(context.extension);
-  const offers = new Offers(() => server?.client);
+  const offers = new Offers(() => server?.client, () => void server?.refresh());
   const started = new Server(settings, log, { provideInlineCompletionItems: offers.provide }, context.globalState);
   server = started;
   const commands = commandsOf(started, settings, offers, log);

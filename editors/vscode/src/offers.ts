@@ -10,14 +10,16 @@ type Provide = NonNullable<Middleware["provideInlineCompletionItems"]>;
 
 export class Offers implements vscode.Disposable {
   private readonly client: () => LanguageClient | undefined;
+  private readonly answered: () => void;
   private readonly subscriptions: vscode.Disposable[];
   private offer: Offer | undefined;
   private isAccepting = false;
   private shownId: string | undefined;
 
-  /** `client` gives the one that runs now; it changes with each restart. */
-  constructor(client: () => LanguageClient | undefined) {
+  /** `client` gives the one that runs now, which changes with each restart; `answered` is told of each suggestion. */
+  constructor(client: () => LanguageClient | undefined, answered: () => void) {
     this.client = client;
+    this.answered = answered;
     this.subscriptions = [
       vscode.workspace.onDidChangeTextDocument((event) => this.edited(event)),
       vscode.window.onDidChangeTextEditorSelection(({ textEditor }) => this.moved(textEditor)),
@@ -70,6 +72,7 @@ export class Offers implements vscode.Disposable {
     const id = offer?.id;
     if (id !== undefined && id !== this.shownId) {
       this.shownId = id;
+      this.answered();
       void this.client()?.sendNotification(didShow, { id });
     }
   }

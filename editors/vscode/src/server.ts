@@ -49,6 +49,7 @@ export class Server implements vscode.Disposable {
   private queue: Promise<void> = Promise.resolve();
   private current: LanguageClient | undefined;
   private isWaiting = false;
+  private isRefreshing = false;
   private failures: number[] = [];
   private pause: NodeJS.Timeout | undefined;
   private isDisposed = false;
@@ -79,6 +80,25 @@ export class Server implements vscode.Disposable {
   /** Tells the server that its settings may have changed; it asks for them. */
   async settingsChanged(): Promise<void> {
     await this.client?.sendNotification("workspace/didChangeConfiguration", { settings: null });
+  }
+
+  /** Asks what the last answer cost: the server tells by itself only of what changes for longer. */
+  async refresh(): Promise<void> {
+    const { client } = this;
+    if (client === undefined || this.isRefreshing) {
+      return;
+    }
+    this.isRefreshing = true;
+    try {
+      const status = await client.sendRequest(statusRequest, {});
+      if (client === this.client) {
+        this.show({ ...this.lastView, life: "running", status });
+      }
+    } catch (error) {
+      this.log.warn(`the server gave no status: ${String(error)}`);
+    } finally {
+      this.isRefreshing = false;
+    }
   }
 
   async stop(): Promise<void> {
@@ -119,6 +139,7 @@ export class Server implements vscode.Disposable {
       this.show({ life: "missing", discovery });
       return;
     }
+    this.show({ life: "starting", discovery });
     const args = this.settings.serveArguments();
     this.log.info(`starting ${[found.command, ...args].join(" ")} (found by ${found.why})`);
     // The home folder, for a program started in a workspace would read what lies there.
@@ -134,11 +155,7 @@ export class Server implements vscode.Disposable {
       this.failed(discovery, error instanceof Error ? error.message : String(error));
       return;
     }
-    try {
-      this.show({ life: "running", discovery, status: await client.sendRequest(statusRequest, {}) });
-    } catch (error) {
-      this.log.warn(`the server gave no status: ${String(error)}`);
-    }
+    await this.refresh();
   }
 
   private async stopCurrent(): Promise<void> {

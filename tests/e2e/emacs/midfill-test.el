@@ -10,8 +10,7 @@
 (require 'midfill)
 
 (setq midfill-engine "scripted"
-      midfill-script (getenv "MIDFILL_SCRIPT")
-      midfill-deadline-ms 60000)
+      midfill-script (getenv "MIDFILL_SCRIPT"))
 
 (defconst midfill-test-patience 60)
 

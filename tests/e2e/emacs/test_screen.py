@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def emacs(home: Home, path: Path) -> Tmux:
     settings = "".join(f'midfill-{name} "{value}" ' for name, value in home.scripted.items())
-    setup = f'(setq make-backup-files nil default-input-method "latin-prefix" {settings} midfill-deadline-ms 60000)'
+    setup = f'(setq make-backup-files nil default-input-method "latin-prefix" {settings})'
     command = ["emacs", "-nw", "-Q", "-L", str(PACKAGE), "-l", "midfill", "--eval", setup]
     return Tmux(home, [*command, "--eval", "(progn (menu-bar-mode -1) (global-midfill-mode))", str(path)])
 

@@ -145,7 +145,7 @@ def install(home: Home, config: dict[str, Any] | None = None, init: str = "") ->
     if not package.exists():
         package.parent.mkdir(parents=True)
         package.symlink_to(PLUGIN)
-    settings = {"server": home.scripted, "settings": {"deadline_ms": 60_000}, **(config or {})}
+    settings = {"server": home.scripted, **(config or {})}
     lua = f"require('midfill').setup(vim.json.decode([==[{json.dumps(settings)}]==]))" if config != NO_SETUP else ""
     folder = Path(home.env["XDG_CONFIG_HOME"]) / "nvim"
     folder.mkdir(exist_ok=True)

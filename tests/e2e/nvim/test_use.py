@@ -166,7 +166,7 @@ def test_an_older_neovim_is_told_what_it_lacks(home: Home, start):
 
 
 def test_the_plain_way_of_neovim_works_without_setup(home: Home, start):
-    home.write_settings()
+    home.use_script()
     nvim = start(NO_SETUP, init="vim.lsp.enable('midfill') vim.lsp.inline_completion.enable()")
     nvim.edit(home.write("area.py", "area =\n"), "area =")
     nvim.type(" ")

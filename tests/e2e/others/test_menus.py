@@ -24,7 +24,7 @@ PAGE = (ROOT / "editors/others.md").read_text("utf-8")
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     made = Home(tmp_path, *SCRIPT)
-    made.write_settings()
+    made.use_script()
     yield made
     made.leave()
 

@@ -57,6 +57,7 @@ def test_a_picture(shared_window: Window, home: Home) -> None:
 def test_what_was_shown_and_accepted_is_reported(window: Window, home: Home) -> None:
     window.type("return ")
     window.sees("width * height")
+    window.shows_status("midfill", "last suggestion: ")
     window.press("Control+ArrowRight")
     window.sees(" * height")
     window.press("Alt+End")

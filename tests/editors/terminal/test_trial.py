@@ -65,6 +65,10 @@ def edit(tmp_path: Path, script: str, private_env: dict[str, str], monkeypatch: 
     """Edits a text with the cursor at its end."""
     for name, value in private_env.items():
         monkeypatch.setenv(name, value)
+    config = tmp_path / "config" / "midfill" / "midfill.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"deadline_ms = {PATIENCE_S * 1000:.0f}\n", "utf-8")  # nobody asks again where a busy machine was late
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
     @asynccontextmanager
     async def session(text: str, name: str = "code.py") -> AsyncIterator[Screen]:
