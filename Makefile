@@ -13,8 +13,9 @@ HOLES ?=
 TRACE ?= ../shared/data/rustcode.json.gz
 
 EDITORS := nvim emacs terminal vscode others
-.PHONY: run test lint format fuzz gpu-check train fit eval vscode e2e $(EDITORS:%=e2e-%) $(EDITORS:%=install-%) clean bench-cpu bench-debounce bench-door \
-	bench-e2e-nvim bench-engine bench-filters bench-server bench-typing bench-typing-peers
+.PHONY: run test lint format fuzz gpu-check train fit eval vscode clean \
+	e2e package-vscode $(EDITORS:%=e2e-%) $(EDITORS:%=install-%) \
+	bench-cpu bench-debounce bench-door bench-e2e-nvim bench-e2e-vscode bench-engine bench-filters bench-server bench-typing bench-typing-peers
 
 # In a terminal an editor to try it in; anywhere else the suggestions, printed.
 run: .venv/installed
@@ -63,8 +64,11 @@ install-terminal: .venv/installed
 install-vscode: .venv/e2e
 	PATH="$(CURDIR)/$(BIN):$$PATH" tests/e2e/vscode/install.sh build/e2e/vscode
 
+package-vscode: install-vscode
+	cd editors/vscode && PATH="$(CURDIR)/$(BIN):$$PATH" npm run package
+
+e2e-vscode: package-vscode
 $(EDITORS:%=e2e-%): e2e-%: .venv/installed install-%
-	$(if $(filter vscode,$*),cd editors/vscode && PATH="$(CURDIR)/$(BIN):$$PATH" npm run package)
 	$(BIN)/python -m pytest -m e2e tests/e2e/$*
 
 # Each writes build/bench/NAME.json. The peers of bench-cpu and bench-typing are optional: pip install -e '.[peers]';
@@ -89,6 +93,9 @@ gpu-check: .venv/installed
 
 bench-e2e-nvim: .venv/installed install-nvim
 	$(BIN)/python -m tests.e2e.nvim.latency $(ARGS)
+
+bench-e2e-vscode: install-vscode package-vscode
+	$(BIN)/python -m pytest -m e2e tests/e2e/vscode/test_latency.py $(ARGS)
 
 clean:
 	rm -rf .venv build dist
