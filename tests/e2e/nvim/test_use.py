@@ -165,12 +165,21 @@ def test_an_older_neovim_is_told_what_it_lacks(home: Home, start):
     assert not nvim.lua("return vim.lsp.is_enabled('midfill')")
 
 
-def test_the_plain_way_of_neovim_works_without_setup(home: Home, start):
+WAYS = {
+    "the plain way of Neovim": (NO_SETUP, "vim.lsp.enable('midfill') vim.lsp.inline_completion.enable()"),
+    "setup without options": (NO_SETUP, "require('midfill').setup()"),
+    "setup with the server's alone": (None, ""),
+}
+
+
+@pytest.mark.parametrize(("config", "init"), WAYS.values(), ids=WAYS.keys())
+def test_nothing_needs_to_be_set_and_nothing_is_complained_of(config, init, home: Home, start):
     home.use_script()
-    nvim = start(NO_SETUP, init="vim.lsp.enable('midfill') vim.lsp.inline_completion.enable()")
+    nvim = start(config, init=init)
     nvim.edit(home.write("area.py", "area =\n"), "area =")
     nvim.type(" ")
     nvim.wait_for_ghost("width * height")
+    assert nvim.messages().strip() in ("", "-- INSERT --")
 
 
 def test_help_has_a_tag_for_everything_documented(nvim: Neovim, tmp_path):

@@ -110,11 +110,13 @@ end
 --- The configuration for |vim.lsp.config()|.
 ---@return vim.lsp.Config
 function M.client()
+  -- A plain empty table would be sent as a list.
+  local sent = next(M.current.settings) and M.current.settings or vim.empty_dict()
   return {
     cmd = M.command(),
     filetypes = M.current.filetypes,
-    init_options = M.current.settings,
-    settings = { midfill = M.current.settings },
+    init_options = sent,
+    settings = { midfill = sent },
     -- One server for all projects: it has no notion of a project, and a second one would only cost memory.
     root_dir = function(bufnr, on_dir)
       if vim.bo[bufnr].buftype ~= '' then
