@@ -1,4 +1,4 @@
-"""`midfill try` with the model that ships, in a resident engine: the picture in the README, windows, and the engine's death."""
+"""What a terminal shows of the model that ships, in a resident engine: README's pictures, windows, and the engine's death."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from midfill_terminal.trial import Trial, open_text
 from textual.pilot import Pilot
 
-from tests.e2e.home import COUNTING, GOES_ON, PATIENCE_S, Home, screenshot, wait_for
+from tests.e2e.home import COUNTING, GOES_ON, PATIENCE_S, ROOT, Home, screenshot, wait_for
 from tests.e2e.tmux import Tmux
 
 pytestmark = pytest.mark.e2e
@@ -62,6 +62,13 @@ async def test_the_sample_is_completed_by_the_shipped_model(home: Home):
         assert app.area.text == before
         app.area.redo()
         assert len(app.area.text) == len(before) + len(ghost)
+
+
+def test_the_demo_is_completed_and_drawn(home: Home):
+    picture = home.folder / "ghost.svg"
+    said = home.midfill("complete", str(ROOT / "docs/demo/stock.py"), "--svg", str(picture))
+    assert "shipped on " in said
+    screenshot("ghost.svg", picture.read_text("utf-8"))
 
 
 async def test_two_windows_share_an_engine_that_may_die(home: Home):
