@@ -20,7 +20,7 @@ class Item:
 
 @dataclass
 class Warehouse:
-    city: str
+    city: ┃
     items: dict[str, Item] = field(default_factory=dict)
 
     def add(self, item: Item) -> None:
@@ -40,7 +40,7 @@ class Warehouse:
         result = 0.0
         for item in self.┃
             result += item.value()
-        return ┃
+        return result
 
     def names(self) -> list[str]:
         return [item.name for item in self.items.values()]
