@@ -57,7 +57,7 @@ def test_a_picture(shared_window: Window, home: Home) -> None:
 
 
 def _is_drawn_behind(window: Window, key: str) -> bool:
-    """Types the key, and takes it back where nothing is drawn: on a busy machine that happens now and then, why is not known."""
+    """Types the key, and takes it back where nothing is drawn: on a busy machine that happens, and why is not known."""
     window.type(key)
     try:
         wait_for("ghost text", lambda: window.ghost == SUGGESTED, patience_s=10)
