@@ -73,7 +73,7 @@ class Failing:
         self._n_passes = 0
         self._error = error
         self._passes = passes
-        engine.runtime.model.transformer.wte.register_forward_pre_hook(self._count)
+        engine.runtime.model.transformer.h[0].register_forward_pre_hook(self._count)
 
     def _count(self, *_: object) -> None:
         self._n_passes += 1

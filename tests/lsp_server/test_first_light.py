@@ -17,7 +17,8 @@ from tests.lsp_server.places import cursor_after, split
 
 URI = "file:///project/shapes.py"
 BEFORE_TYPING = "def area(width, height):\n    ┃\n\n\nprint(area(2, 3))\n"
-PATIENT = {"deadline_ms": 60_000}  # the machine may be busy; the deadline is not what is tested here
+# The machine may be busy, and a small model is rarely sure: neither the deadline nor the gate is what is tested here.
+PATIENT = {"deadline_ms": 60_000, "gate": False}
 
 
 async def start(env: dict[str, str], *options: str) -> LanguageClient:
@@ -96,7 +97,7 @@ async def status(client: LanguageClient):
 async def check_first_light(client: LanguageClient, marked: str) -> None:
     """Open, type, ask, and type into what is shown."""
     editor = Editor(client, marked)
-    editor.type("return width ")
+    editor.type("return ")
     suggestion = await editor.suggest()
     assert suggestion
     first = await status(client)
