@@ -82,7 +82,7 @@ class Home:
         path = self.folder / "config" / "midfill" / "midfill.toml"
         path.parent.mkdir(exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{name} = {value!r}\n" for name, value in settings.items())
+            file.writelines(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
 
     def write(self, name: str, text: str) -> Path:
         path = self.project / name

@@ -19,7 +19,7 @@ from midfill_terminal.places import Place
 from midfill_terminal.session import ServerEnded, Session, Suggestion, language_of, open_session
 
 SAMPLE = Path(__file__).parent / "sample.py.txt"  # not a module: it stops in the middle of a statement
-SAMPLE_CURSOR = "result +="
+SAMPLE_CURSOR = "if name not in"
 STATUS_EVERY_S = 0.2  # while the model loads
 LOADING = ("loading", "warming")
 

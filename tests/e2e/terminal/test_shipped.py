@@ -53,7 +53,7 @@ async def test_the_sample_is_completed_by_the_shipped_model(home: Home):
     app = Trial(None, open_text(None), SERVE_ARGS)
     async with app.run_test(size=(96, 30)) as pilot:
         await wait_until_ready(app, pilot)
-        await type_until_suggested(app, pilot, " item")
+        await type_until_suggested(app, pilot, " self")
         screenshot("try.svg", app.export_screenshot(title="midfill try"))
         before, ghost = app.area.text, app.area.ghost
         await pilot.press("tab")

@@ -221,6 +221,6 @@ async def test_the_sample_is_open_where_no_file_is_named(script, private_env, mo
     app = Trial(None, open_text(None), ["--engine", "scripted", "--script", script])
     async with app.run_test():
         row, column = app.area.cursor_location
-        assert app.area.document.get_line(row)[:column].endswith("result +=")
+        assert app.area.document.get_line(row)[:column].endswith("if name not in")
         app.action_save()
         assert not app.path.exists()
