@@ -185,7 +185,8 @@ async def open_session(serve_args: list[str], deadline_ms: int | None = DEADLINE
         general = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf32])
         inline = types.TextDocumentClientCapabilities(inline_completion=types.InlineCompletionClientCapabilities())
         capabilities = types.ClientCapabilities(general=general, text_document=inline)
-        options = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
+        # What is tried is the model, sure of what it writes or not.
+        options: dict[str, object] = {"gate": False} | ({} if deadline_ms is None else {"deadline_ms": deadline_ms})
         params = types.InitializeParams(capabilities, process_id=os.getpid(), initialization_options=options)
         await client.unless_ended(client.initialize_async(params))
         client.initialized(types.InitializedParams())
