@@ -44,7 +44,7 @@ def serve(options_json: str) -> None:
     with lock:
         sign(lock)
         _log_to(place)
-        asyncio.run(_serve(options, place))
+        asyncio.run(EngineProcess(_open_here(options), options.idle_exit_s).serve(place.socket))
 
 
 @app.command(hidden=True)
@@ -52,15 +52,7 @@ def child(options_json: str) -> None:
     """Runs the engine on stdin and stdout; language servers start it, people need not."""
     options = msgspec.json.decode(options_json, type=EngineOptions)
     logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s %(name)s: %(message)s")
-    asyncio.run(_serve_child(options))
-
-
-async def _serve(options: EngineOptions, place: Rendezvous) -> None:
-    await EngineProcess(_open_here(options), options.idle_exit_s).serve(place.socket)
-
-
-async def _serve_child(options: EngineOptions) -> None:
-    await serve_child(_open_here(options))
+    asyncio.run(serve_child(_open_here(options)))
 
 
 def _open_here(options: EngineOptions) -> Engine:

@@ -238,6 +238,11 @@ class EngineOptions:
     idle_exit_s: float = 1800.0
     script: str | None = None
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether one process serves every editor window, and outlives them: where there are Unix sockets."""
+        return self.kind is EngineKind.RESIDENT and sys.platform != "win32"
+
 
 def open_engine(options: EngineOptions) -> Engine:
     """Gives the engine the options ask for, without waiting for it: loading shows in `status()`.
@@ -245,14 +250,10 @@ def open_engine(options: EngineOptions) -> Engine:
     Raises: EngineError where the options name something that does not exist.
     """
     match options.kind:
-        case EngineKind.RESIDENT:
+        case EngineKind.RESIDENT | EngineKind.CHILD:
             from engine.client import CHILD, RESIDENT, ProcessEngine
 
-            return ProcessEngine(options, CHILD if sys.platform == "win32" else RESIDENT)
-        case EngineKind.CHILD:
-            from engine.client import CHILD, ProcessEngine
-
-            return ProcessEngine(options, CHILD)
+            return ProcessEngine(options, RESIDENT if options.is_shared else CHILD)
         case EngineKind.IN_PROCESS:
             from engine.local import LocalEngine
 

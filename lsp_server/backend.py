@@ -147,11 +147,7 @@ class _NoEngine:
 
 def end_process_of(settings: Settings) -> tuple[str, ...]:
     """Gives the command that ends the engine's process, where it has one: as `midfill engine stop`, and as slow to import."""
-    return (
-        (sys.executable, "-P", "-m", "engine", "stop")
-        if settings.engine == EngineKind.RESIDENT and sys.platform != "win32"
-        else ()
-    )
+    return (sys.executable, "-P", "-m", "engine", "stop") if engine_options(settings).is_shared else ()
 
 
 def engine_options(settings: Settings) -> EngineOptions:

@@ -76,7 +76,8 @@ class Place:
         language = _ALIASES.get(language.casefold(), language)
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
         prefix, suffix = _from_code(prefix), _up_to_code(suffix)
-        above, head = prefix[: prefix.rfind("\n") + 1], prefix.rpartition("\n")[2]
+        line_start = prefix.rfind("\n") + 1
+        above, head = prefix[:line_start], prefix[line_start:]
         rest, _, below = suffix.partition("\n")
         before = scan(prefix, language)
         is_cut = before.inside in ("'", '"') and before.inside not in rest  # its end is yet to be written

@@ -69,9 +69,8 @@ def weight_bytes(name: str) -> tuple[int, int]:
     """int8 bytes that one token reads: all weights, and the keys and values of one cached token."""
     shape = config(name)
     attention = shape.n_embd * (shape.n_embd + 2 * shape.head_dim) + shape.n_embd * shape.n_embd
-    layers = (
-        shape.n_layer * (attention + 8 * shape.n_embd * shape.n_embd) + attention
-    )  # the first layer's has two bytes a weight
+    # The first layer's attention has two bytes a weight.
+    layers = shape.n_layer * (attention + 8 * shape.n_embd * shape.n_embd) + attention
     return layers + shape.vocab_size * shape.n_embd, shape.n_layer * 2 * shape.head_dim * 4
 
 

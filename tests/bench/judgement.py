@@ -12,13 +12,15 @@ import gzip
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from itertools import takewhile
 from pathlib import Path
 from unittest.mock import patch
 
+from engine.matching import n_common
 from engine.model_files import read_gate
+from engine.training.evaluate import ANSWERS
+from engine.training.holes import BLOCK
 from lsp_server import postprocess
 from lsp_server.closers import Draft
 from lsp_server.confidence import Thresholds, sure_part
@@ -27,7 +29,6 @@ from lsp_server.prompt import Prompt
 from lsp_server.suggestions import Completion
 from lsp_server.trigger import Mode, decide
 
-BLOCK = "block"
 LIMITS = postprocess.Limits(overwrites=False)
 
 
@@ -69,7 +70,7 @@ def judged(all_written: list[Written], gate: Thresholds | None, *, has_trigger: 
     pairs = [(text.rstrip(), each.truth) for text, each in zip(shown, all_written, strict=True)]
     n_shown = sum(bool(text) for text, _ in pairs)
     n_right = sum(text == truth for text, truth in pairs if text)
-    right = sum(n_alike(*pair) for pair in pairs)
+    right = sum(n_common(*pair) for pair in pairs)
     n = max(len(pairs), 1)
     characters = sum(len(text) for text, _ in pairs)
     return Figures(
@@ -81,23 +82,16 @@ def judged(all_written: list[Written], gate: Thresholds | None, *, has_trigger: 
     )
 
 
-def n_alike(first: str, second: str) -> int:
-    """Counts the characters that two texts begin with alike."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
-
-
 def _shown(written: Written, gate: Thresholds | None) -> str:
     text = sure_part(written.completion, gate).completion.text
     outcome = postprocess.postprocess(text, written.place, Mode.BLOCK if written.kind == BLOCK else Mode.LINE, LIMITS)
     return outcome.text if outcome else ""
 
 
-def without(name: str) -> ExitStack:
+def without(name: str) -> AbstractContextManager[object]:
     """Leaves out a filter, in both modes."""
-    left_out = ExitStack()
     kept = {mode: tuple(each for each in filters if each.__name__ != name) for mode, filters in postprocess.FILTERS.items()}
-    left_out.enter_context(patch.dict(postprocess.FILTERS, kept))
-    return left_out
+    return patch.dict(postprocess.FILTERS, kept)
 
 
 def rows(all_written: list[Written], gate: Thresholds | None) -> Iterator[tuple[str, Figures]]:
@@ -137,7 +131,7 @@ def main() -> None:
     args = parser.parse_args()
     fitted = read_gate(args.model)
     gate = Thresholds(fitted.min_logprob, fitted.mean_logprob) if fitted else None
-    all_written = read(args.folder / "answers.jsonl.gz")
+    all_written = read(args.folder / ANSWERS)
     kinds = {
         "lines": [each for each in all_written if each.kind != BLOCK],
         "blocks": [each for each in all_written if each.kind == BLOCK],

@@ -47,6 +47,11 @@ def pid_of(place: Rendezvous) -> int | None:
     return None
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started, and that run or were not looked at since they ended."""
+    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+
+
 async def has_ended(pid: int) -> None:
     """Waits until the process runs no more; a zombie is one whose parent, this test, has not looked yet."""
     try:

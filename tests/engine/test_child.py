@@ -18,7 +18,7 @@ import pytest
 
 from engine.api import EngineClosed, EngineOptions, State
 from engine.client import CHILD, ProcessEngine
-from tests.engine.residents import ANSWER, REQUEST, SLOW, answer, collect, has_ended, scripted
+from tests.engine.residents import ANSWER, REQUEST, SLOW, answer, children_of, collect, has_ended, scripted
 
 
 @pytest.fixture
@@ -30,9 +30,7 @@ async def engine(tmp_path) -> AsyncIterator[ProcessEngine]:
 
 def children() -> list[int]:
     """Of this process, those that the kernel still lists as running."""
-    listed = (Path(f"/proc/self/task/{task}/children").read_text().split() for task in os.listdir("/proc/self/task"))
-    pids = [int(pid) for of_task in listed for pid in of_task]
-    return [pid for pid in pids if b"engine\0child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children_of(os.getpid()) if b"engine\0child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 async def test_closing_it_ends_its_process(engine) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.conftest import checkpoint  # noqa: F401  a fixture
+from tests.engine.residents import children_of
 from tests.lsp_server.conftest import config_home
 from tests.lsp_server.wire import URI, Wire, texts
 
@@ -115,7 +116,10 @@ def test_who_restarts_the_engine_gets_another_process(serve, residence, checkpoi
     wire.open("a = 1\n", language="plaintext")
 
     def engine_pid() -> int:
-        return place.pid if kind == "resident" else only_child_of(wire.process.pid)
+        if kind == "resident":
+            return place.pid
+        (child,) = children_of(wire.process.pid)
+        return child
 
     first = until_answered(wire, 1, 0)
     old = engine_pid()
@@ -124,8 +128,3 @@ def test_who_restarts_the_engine_gets_another_process(serve, residence, checkpoi
     assert engine_pid() != old
     assert not Path(f"/proc/{old}/cmdline").exists() or not Path(f"/proc/{old}/cmdline").read_bytes()  # a zombie has none
     assert wire.stop() == 0
-
-
-def only_child_of(pid: int) -> int:
-    (child,) = (each for task in Path(f"/proc/{pid}/task").iterdir() for each in (task / "children").read_text().split())
-    return int(child)

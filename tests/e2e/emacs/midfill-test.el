@@ -252,27 +252,27 @@
     (midfill-test-ask)
     (midfill-test-wait-ghost "width * height")))
 
+(defun midfill-test-types-on ()
+  "Type and take back, then ask anew and wait for what is suggested."
+  (midfill-test-type "x")
+  (midfill-test-key "DEL")
+  (midfill--forget)
+  (midfill-test-ask)
+  (midfill-test-wait-ghost "width * height"))
+
 (ert-deftest midfill-test-another-server-starts-where-one-died ()
   (midfill-test-with-area
    (let ((process (jsonrpc--process midfill--connection)))
      (signal-process process 'KILL)
      (midfill-test-wait 'end (lambda () (not (process-live-p process)))))
-   (midfill-test-type "x")
-   (midfill-test-key "DEL")
-   (midfill--forget)
-   (midfill-test-ask)
-   (midfill-test-wait-ghost "width * height")))
+   (midfill-test-types-on)))
 
 (ert-deftest midfill-test-a-restart-by-hand-keeps-the-document ()
   (midfill-test-with-area
    (let ((before (jsonrpc--process midfill--connection)))
      (midfill-restart)
      (midfill-test-wait 'end (lambda () (not (process-live-p before)))))
-   (midfill-test-type "x")
-   (midfill-test-key "DEL")
-   (midfill--forget)
-   (midfill-test-ask)
-   (midfill-test-wait-ghost "width * height")))
+   (midfill-test-types-on)))
 
 (ert-deftest midfill-test-the-mode-line-says-how-much-is-loaded ()
   (let ((midfill--status '(:state "loading" :progress 0.4)))
