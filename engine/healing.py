@@ -1,9 +1,9 @@
 """The word that the cursor stands in: taken back from the prompt's end, and written again by the model.
 
 A word cut in two misleads the model, whose tokens end where words do: the ids of `calc` are no beginning of those of
-`calculate`. So the prompt ends before the last word (or white space) in front of the cursor, and what the model writes must
-begin with it: by the word's own tokens, of which any may give way to one that holds all that is left and more. While a
-person types inside a word the prompt stays the same.
+`calculate`. So the prompt ends before the last word in front of the cursor, or before the last blank, which belongs to the
+word that follows, and what the model writes must begin with it: by the word's own tokens, of which any may give way to one
+that holds all that is left and more. While a person types inside a word the prompt stays the same.
 Source: Lundberg 2023, "The Art of Prompt Design: Prompt Boundaries and Token Healing", which takes back one token.
 """
 
@@ -21,11 +21,20 @@ from engine.tokenizer import Tokenizer
 MAX_HEALED_TOKENS = 8  # of a longer word nothing is taken back: its tokens would delay the first text
 
 
-def take_back(text: EncodedText) -> tuple[Ids, Ids]:
-    """The ids before a text's last word, and that word's, which the model is to write again."""
-    n_before = text.token_starts[-1] if text.token_starts else 0
-    healed = text.ids[n_before:]
-    return (text.ids[:n_before], healed) if len(healed) <= MAX_HEALED_TOKENS else (text.ids, ())
+def take_back(text: EncodedText, tokenizer: Tokenizer) -> tuple[Ids, Ids]:
+    """The ids before a text's last word, and that word's, which the model is to write again.
+
+    Of white space only the last character: `        body` is seven blanks and ` body`.
+    """
+    if not text.ids:
+        return (), ()
+    before, healed = text.ids[: text.token_starts[-1]], text.ids[text.token_starts[-1] :]
+    if len(healed) > MAX_HEALED_TOKENS:
+        return text.ids, ()
+    word = text.text[text.word_starts[-1] :]
+    if word.isspace():
+        return (*before, *tokenizer.encode(word[:-1])), tuple(tokenizer.encode(word[-1]))
+    return before, healed
 
 
 class Healing:

@@ -81,7 +81,7 @@ class Planner:
         return [len(head) for head in heads if request.prefix.startswith(head)]
 
     def _spm(self, request: Request, n_tokens: int) -> FimPrompt:
-        prefix, healed = take_back(self._encoded(request.document, "prefix", request.prefix))
+        prefix, healed = take_back(self._encoded(request.document, "prefix", request.prefix), self._tokenizer)
         suffix = self._encoded(request.document, "suffix", request.suffix)
         prompt = build_prompt(*fit(prefix, suffix.ids, n_tokens), Order.SPM, self._tokenizer.special)
         return replace(prompt, healed=healed)
@@ -89,7 +89,7 @@ class Planner:
     def _psm(self, request: Request, split: int, n_tokens: int) -> FimPrompt:
         """With the prefix's text from `split` on as the beginning of the middle."""
         head = self._encoded(request.document, "head", request.prefix[:split])
-        rest, healed = take_back(self._encoded(request.document, "rest", request.prefix[split:]))
+        rest, healed = take_back(self._encoded(request.document, "rest", request.prefix[split:]), self._tokenizer)
         suffix = self._encoded(request.document, "suffix", request.suffix)
         prefix_ids, suffix_ids = fit(head.ids + rest, suffix.ids, n_tokens)
         n_head = max(len(prefix_ids) - len(rest), 0)

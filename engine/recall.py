@@ -96,8 +96,7 @@ class Places:
 class Nearby:
     """The text of a prompt, and behind it what is written, with the token that begins at each byte.
 
-    Where `one_line` is all that is wanted, a newline that followed counts as the end of text: it ends the line as well, and
-    is what a model writes that learned to fill in lines.
+    Where `one_line` is all that is wanted, a newline counts as the end of text: it ends the line as well.
     """
 
     def __init__(self, prefix: Ids, suffix: Ids, tokenizer: Tokenizer, n_new: int, *, one_line: bool) -> None:
@@ -117,6 +116,19 @@ class Nearby:
         self._starting[_WINDOW + after_starts] = suffix
         self._starting[self._prefix_start + before_starts] = prefix
         self._rests: dict[bytes, int] = {}
+        self._newlines = torch.from_numpy(tokenizer.ids_starting_with(bytes([_NEWLINE])))
+
+    def with_one_end(self, logprobs: Tensor) -> Tensor:
+        """Where one line is wanted, all tokens that end it as one: whether it ends is one question, however it would go on.
+
+        Shapes: logprobs and result (V,).
+        """
+        if not self._one_line:
+            return logprobs
+        newlines, end = self._newlines.to(logprobs.device), self._tokenizer.special.end_of_text
+        pooled = logprobs.index_fill(0, newlines, -torch.inf)
+        pooled[end] = torch.cat((logprobs[newlines], logprobs[end, None])).logsumexp(0)
+        return pooled
 
     def append(self, token_id: int) -> None:
         """Notes the next token of the text."""
@@ -195,6 +207,8 @@ class Recall:
 
         Shapes: logprobs and result (V,), float32.
         """
+        if not ahead:
+            logprobs = self._nearby.with_one_end(logprobs)
         places = self._nearby.places(ahead).among(logprobs)
         if not len(places.token_ids):
             return logprobs

@@ -69,8 +69,8 @@ class Completer:
 
     def fill(self, prefix: str, suffix: str, order: Order, *, with_recall: bool = True) -> Answer:
         """What stands between, given both sides."""
-        words = encode_all(prefix, self._tokenizer)
-        before, healed = take_back(words) if order is Order.SPM else (words.ids, ())  # in PSM the cursor is marked
+        words, is_spm = encode_all(prefix, self._tokenizer), order is Order.SPM
+        before, healed = take_back(words, self._tokenizer) if is_spm else (words.ids, ())  # in PSM the cursor is marked
         prefix_ids, suffix_ids = fit(before, self._tokenizer.encode(suffix), self._limits.n_context - self._limits.n_room)
         prompt = build_prompt(prefix_ids, suffix_ids, order, self._tokenizer.special).ids
         recall = self._recalled(tuple(prefix_ids), tuple(suffix_ids)) if with_recall else None

@@ -66,7 +66,7 @@ def _observe_chunk(folder: Path, n_context: int, holes: Sequence[LineHole]) -> t
 @torch.inference_mode()
 def observe(hole: LineHole, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, n_context: int) -> list[Observed]:
     """What stood nearby at each token of a true middle, and where it ends."""
-    before, healed = take_back(encode_all(hole.prefix, tokenizer))
+    before, healed = take_back(encode_all(hole.prefix, tokenizer), tokenizer)
     word = tokenizer.decode(list(healed))
     middle = [*tokenizer.encode(word + hole.middle), tokenizer.special.end_of_text][:_MAX_NEW]
     prefix, suffix = fit(before, tokenizer.encode(hole.suffix), n_context - _MAX_NEW)
@@ -77,6 +77,8 @@ def observe(hole: LineHole, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, 
     observed: list[Observed] = []
     for token_id, row in zip(middle, logits.float(), strict=True):
         logprobs = healing.constrain(row).log_softmax(-1)
+        if not healing.left:
+            logprobs = nearby.with_one_end(logprobs)
         if logprobs[token_id].isinf():
             return []  # a way to cut the word that the engine never takes
         places = nearby.places(healing.left).among(logprobs)

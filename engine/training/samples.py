@@ -1,7 +1,8 @@
 """Training samples: a hole in a document, windows around it, and the ids in the order in which they are served.
 
-Half of what BigCode did (two cuts at uniform random characters, parts tokenised separately, PSM or SPM), and half of what
-the product asks for: from a place in a line to that line's end or a few lines on, the suffix beginning with the newline.
+A share of what BigCode did (two cuts at uniform random characters), and more of what the product asks for: from a place in
+a line to that line's end or a few lines on, the suffix beginning with the newline. In PSM the parts are tokenised separately;
+in SPM the word at the cursor is written again, as it is served (`engine.healing`), so that no word is ever cut in two.
 Source: Bavarian et al. 2022, arXiv:2207.14255.
 """
 
@@ -14,7 +15,9 @@ from enum import StrEnum
 import numpy as np
 
 from engine.api import Order
+from engine.encoding import encode_all
 from engine.fim import build_prompt
+from engine.healing import take_back
 from engine.tokenizer import Tokenizer
 
 _CHARS_PER_TOKEN = 3.3  # below the corpus's mean, so that a window rarely has more tokens than planned
@@ -96,8 +99,11 @@ class Sample:
 
 def fim_sample(hole: Hole, order: Order, tokenizer: Tokenizer) -> Sample:
     """The prompt as it is served, the middle and the end of text."""
-    prompt = build_prompt(tokenizer.encode(hole.prefix), tokenizer.encode(hole.suffix), order, tokenizer.special).ids
-    return Sample([*prompt, *tokenizer.encode(hole.middle), tokenizer.special.end_of_text], len(prompt))
+    prefix = encode_all(hole.prefix, tokenizer)
+    before, healed = take_back(prefix, tokenizer) if order is Order.SPM else (prefix.ids, ())
+    prompt = build_prompt(before, tokenizer.encode(hole.suffix), order, tokenizer.special).ids
+    middle = tokenizer.encode(tokenizer.decode(list(healed)) + hole.middle)
+    return Sample([*prompt, *middle, tokenizer.special.end_of_text], len(prompt))
 
 
 def text_sample(text: str, offset: int, n_tokens: int, tokenizer: Tokenizer) -> Sample:
@@ -135,11 +141,13 @@ def line_around(text: str, offset: int) -> tuple[int, int]:
 
 
 def place_in_line(text: str, start: int, end: int, rng: np.random.Generator) -> int:
-    """Where in a line a person may stop typing: before the statement, at a word's start, or anywhere behind the indentation."""
+    """Where a person may stop typing, or a middle that they write begin: where the line does, or the statement, or a word, or
+    anywhere behind the indentation.
+    """
     indented = start + len(text[start:end]) - len(text[start:end].lstrip())
     draw = rng.random()
     if draw < 0.25:
-        return indented
+        return start if draw < 0.1 else indented
     if draw < 0.55:
         places = [indented + match.start() for match in _BOUNDARY.finditer(text[indented:end])]
         if places:

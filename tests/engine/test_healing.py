@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from engine.api import Order, Request
 from engine.cache_pool import CachePool
 from engine.decoder import Decoder
-from engine.healing import Healing
+from engine.encoding import encode_all
+from engine.healing import Healing, take_back
 from engine.jobs import Job
 from engine.model_files import SHIPPED_MODEL
 from engine.tokenizer import Tokenizer
@@ -22,6 +23,25 @@ WORDS = st.one_of(st.sampled_from([" return", "calc", "\n        ", "é", "日�
 def decoder(checkpoint) -> Decoder:
     model = load(checkpoint)
     return Decoder(model, Tokenizer.from_pretrained(checkpoint), CachePool(model.transformer.new_cache, 1 << 30))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "middle"),
+    [
+        ("x)\n        ", "body"),
+        ("x)\n\n", "class A"),
+        ("def f(", "x"),
+        ("x =", " 1"),
+        ("x = ", "y"),
+        ("\t\t", "y"),
+        ("a\n    b", "cd"),
+    ],
+)
+def test_white_space_before_a_word_is_cut_as_text_has_it(prefix, middle) -> None:
+    before, healed = take_back(encode_all(prefix, TOKENIZER), TOKENIZER)
+    word = TOKENIZER.decode(list(healed))
+    assert TOKENIZER.decode(list(before)) + word == prefix
+    assert [*before, *TOKENIZER.encode(word + middle)] == TOKENIZER.encode(prefix + middle)
 
 
 @given(WORDS)

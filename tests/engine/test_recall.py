@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -68,14 +69,23 @@ def test_the_mixture_is_a_distribution_that_keeps_every_token_possible(tokenizer
     logprobs = torch.randn(tokenizer.n_vocab, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     mixed = Recall(nearby("a.b(c)\na.b(c)\na.b(", "\na.b(c)", tokenizer), WEIGHTS).mix(logprobs)
     assert float(mixed.exp().sum()) == pytest.approx(1, abs=1e-5)
-    assert mixed.isfinite().all()
+    assert set(np.flatnonzero(~mixed.isfinite())) == set(tokenizer.ids_starting_with(b"\n"))  # they count as the end
     assert not mixed.equal(logprobs)
+
+
+def test_all_that_ends_a_line_is_one_event(tokenizer: Tokenizer) -> None:
+    logprobs = torch.randn(tokenizer.n_vocab, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    end, newlines = tokenizer.special.end_of_text, tokenizer.ids_starting_with(b"\n")
+    pooled = nearby("x", "\n", tokenizer).with_one_end(logprobs).exp()
+    assert float(pooled.sum()) == pytest.approx(1, abs=1e-5)
+    assert float(pooled[end]) == pytest.approx(float(logprobs[[end, *newlines]].exp().sum()), abs=1e-6)
+    assert nearby("x", "\n", tokenizer, one_line=False).with_one_end(logprobs) is logprobs
 
 
 @pytest.mark.parametrize(("prefix", "suffix"), [("", ""), ("x", ""), ("", "\nabc"), ("q", "\nz"), ("\0\0", "\0\0\0")])
 def test_where_nothing_agrees_the_model_alone_decides(prefix: str, suffix: str, tokenizer: Tokenizer) -> None:
     logprobs = torch.randn(tokenizer.n_vocab).log_softmax(-1)
-    mixed = Recall(nearby(prefix, suffix, tokenizer), WEIGHTS).mix(logprobs)
+    mixed = Recall(nearby(prefix, suffix, tokenizer, one_line=False), WEIGHTS).mix(logprobs)
     assert float(mixed.exp().sum()) == pytest.approx(1, abs=1e-5)
     if "\0" not in prefix:
         assert mixed.equal(logprobs)
