@@ -174,7 +174,7 @@ def eval_command(
     holes: Annotated[Path | None, typer.Option(help="Gzipped JSON lines of prefix, middle, suffix, kind.")] = None,
     n_holes: Annotated[int, typer.Option(help="Held-out holes to draw where no file is given.")] = 4000,
     n_blocks: Annotated[int, typer.Option(help="Held-out blocks to have written, for who judges what is shown of them.")] = 400,
-    n_context: Annotated[int, typer.Option(help="Tokens of prompt and completion together.")] = 1024,
+    n_context: Annotated[int, typer.Option(help="Tokens of prompt and completion together.")] = 2048,
     problems: Annotated[Path, typer.Option(help="Folder of HumanEval-infilling.")] = Path("../shared/data"),
     n_workers: Workers = 2,
     seed: int = 0,

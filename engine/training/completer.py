@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,7 +38,7 @@ class Answer:
 class Limits:
     """Tokens of prompt and completion together, tokens of the completion, and whether a line is all that is wanted."""
 
-    n_context: int = 1024
+    n_context: int = 2048  # fewer where the model has fewer positions
     n_new: int = 48
     one_line: bool = True
 
@@ -65,6 +65,7 @@ class Completer:
         """The folder's model in float32, with the recall that lies beside it."""
         model = GPTBigCodeForCausalLM.from_pretrained(folder, dtype=torch.float32)
         model.transformer.attention = SdpaAttention(model.config)
+        limits = replace(limits, n_context=min(limits.n_context, model.config.n_positions))
         return cls(model, Tokenizer.from_pretrained(folder), limits, RecallWeights.from_folder(folder))
 
     def fill(self, prefix: str, suffix: str, order: Order, *, with_recall: bool = True) -> Answer:

@@ -60,6 +60,7 @@ def _observe_chunk(folder: Path, n_context: int, holes: Sequence[LineHole]) -> t
     model = GPTBigCodeForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.transformer.attention = SdpaAttention(model.config)
     tokenizer = Tokenizer.from_pretrained(folder)
+    n_context = min(n_context, model.config.n_positions)
     return len(holes), [one for hole in holes for one in observe(hole, model, tokenizer, n_context)]
 
 
