@@ -18,7 +18,6 @@ from engine.tokenizer import Tokenizer
 from engine.training.samples import Kind, Mix, Sample, draw_hole, fim_sample, text_sample
 from engine.training.texts import Texts
 
-IGNORED = -100  # cross_entropy's default: no loss here
 _MIN_SAMPLE = 96  # tokens; less room than that is filled with text
 
 
@@ -102,10 +101,10 @@ class Batches:
 
 
 def pack(samples: Sequence[Sample], middle_weight: float = 1.0) -> Row:
-    """Puts samples end to end; the last token of each predicts nothing."""
+    """Puts samples end to end; the last token of each predicts nothing, its label has no weight."""
     ids = torch.tensor([token_id for sample in samples for token_id in sample.ids])
     positions = torch.cat([torch.arange(len(sample.ids)) for sample in samples])
-    labels = torch.cat([torch.tensor([*sample.ids[1:], IGNORED]) for sample in samples])
+    labels = torch.cat([torch.tensor([*sample.ids[1:], 0]) for sample in samples])
     weights = torch.cat([_weights(sample, middle_weight) for sample in samples])
     return Row(ids, positions, labels, weights, tuple(len(sample.ids) for sample in samples))
 

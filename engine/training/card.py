@@ -11,6 +11,7 @@ from string import Template
 from typing import Any
 
 from engine.config import GPTBigCodeConfig
+from engine.training.batches import BatchOptions
 from engine.training.log import Cost
 
 _WAYS = {
@@ -42,6 +43,7 @@ def model_card(
         n_steps=f"{cost.n_steps:,}",
         n_tokens=f"{cost.n_tokens / 1e6:.1f}",
         hours=f"{cost.hours:.1f}",
+        middle_weight=f"{BatchOptions().middle_weight:g}",
         figures=_figures(figures) if figures else "Not measured yet.",
         samples=f"\n## What it writes\n\n{samples}" if samples else "",
     )

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
-from engine.training.batches import IGNORED, Row
+from engine.training.batches import Row
 
 _BLOCK = 256  # queries at a time: what lies above the diagonal is computed only inside a block; 64 takes a fifth longer
 _LOSS_CHUNK = 1024  # rows of logits at a time: all of them at once would fall out of every cache
@@ -128,12 +128,11 @@ class _SummedLoss(torch.autograd.Function):
         chunks = (torch.split(rows, _LOSS_CHUNK) for rows in (h, d_h, labels, weights))
         for h_part, d_h_part, labels_part, weights_part in zip(*chunks, strict=True):
             logprobs = F.log_softmax(F.linear(h_part, weight).float(), dim=-1)  # (chunk, V)
-            total += F.nll_loss(logprobs, labels_part, ignore_index=IGNORED, reduction="none") @ weights_part
+            total += F.nll_loss(logprobs, labels_part, reduction="none") @ weights_part
             if not needs_grad:
                 continue
-            has_label = labels_part != IGNORED
             d_logits = logprobs.exp_().mul_(weights_part[:, None])
-            d_logits[has_label, labels_part[has_label]] -= weights_part[has_label]
+            d_logits[torch.arange(len(labels_part), device=h.device), labels_part] -= weights_part
             d_logits = d_logits.to(h.dtype)
             torch.mm(d_logits, weight, out=d_h_part)
             d_weight.addmm_(d_logits.T, h_part)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.api import Order
 from engine.model_files import SHIPPED_MODEL
 from engine.tokenizer import Tokenizer
-from engine.training.batches import IGNORED, Batches, BatchOptions, pack
+from engine.training.batches import Batches, BatchOptions, pack
 from engine.training.samples import Hole, Kind, Sample, draw_hole, fim_sample, line_around, text_sample
 from engine.training.texts import Texts
 
@@ -120,7 +120,7 @@ def test_a_batch_hangs_on_seed_and_step_alone(batches: Batches) -> None:
 
 def test_the_last_token_of_a_sample_predicts_nothing() -> None:
     row = pack([Sample([5, 6, 7], 3), Sample([8, 9], 2)])
-    assert row.labels.tolist() == [6, 7, IGNORED, 9, IGNORED]
+    assert row.labels.tolist() == [6, 7, 0, 9, 0]
     assert row.weights.tolist() == [1, 1, 0, 1, 0]
     assert row.positions.tolist() == [0, 1, 2, 0, 1]
 
