@@ -78,7 +78,8 @@ def _match(text: str, place: Place) -> tuple[str, int, int]:
                 if (n := _typed_over(token.text, place.rest, n_over)) is not None:
                     n_over, end = n, token.offset + len(token.text)
                 continue
-            if stack or text[token.offset + 1 :].partition("\n")[0].strip(_SMALL):
+            ends_line = not text[token.offset + 1 :].partition("\n")[0].strip(_SMALL)
+            if not ends_line or (stack and not _ends_statement(token, text)):
                 text = text[: token.offset]
                 break
             surplus.append(token.offset)
@@ -97,6 +98,11 @@ def _match(text: str, place: Place) -> tuple[str, int, int]:
     if surplus and place.is_blank and not kept.partition("\n")[0].strip():
         return kept.lstrip(), 0, 0  # nothing but what was surplus stood on the cursor's line
     return kept, n_over, end - sum(1 for idx in surplus if idx < end)
+
+
+def _ends_statement(closer: Token, text: str) -> bool:
+    """Tells whether a `)` or `]` stands behind something on its line: one too many, and not the end of what is around."""
+    return closer.text != "}" and bool(text[: closer.offset].rpartition("\n")[2].strip())
 
 
 def _tokens(text: str, place: Place) -> list[Token]:

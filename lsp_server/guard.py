@@ -35,11 +35,13 @@ def guard(draft: Draft, place: Place, written: Draft) -> Draft | None:
     leaves_open = before and n_open > 0 and "\n" in draft.text  # one error more or less hides in those there were
     if after <= before and not leaves_open:
         return draft
-    for trimmed in _trims(draft, place):
+    for trimmed in _fewer_lines(draft, place):
         if (_n_errors_after(trimmed, place) or 0) <= before:
             return trimmed
     opens_one = draft.text.rstrip().endswith(("{", "(", "[")) and n_open == 1 and not leaves_open
-    return draft if before and (n_open <= 0 or opens_one) and (opens_one or _keeps_balance(draft, place)) else None
+    if before and (n_open <= 0 or opens_one) and (opens_one or _keeps_balance(draft, place)):
+        return draft  # a parser that was lost before, as in macros, tells less than the brackets do
+    return next((each for each in _less_of_line(draft) if (_n_errors_after(each, place) or 0) <= before), None)
 
 
 def _guard_balance(draft: Draft, place: Place, written: Draft) -> Draft | None:
@@ -68,14 +70,16 @@ def _up_to_rest(draft: Draft, place: Place) -> Iterator[Draft]:
         at = draft.text.rfind(rest, 0, at)
 
 
-def _trims(draft: Draft, place: Place) -> Iterator[Draft]:
-    """Gives shorter drafts, longest first: fewer lines, then less of the first line."""
+def _fewer_lines(draft: Draft, place: Place) -> Iterator[Draft]:
     lines = draft.text.split("\n")
-    first = lines[0].rstrip()
     whole = [n_lines for n_lines in _balanced(lines, place) if n_lines < len(lines)]
     for n_lines in whole[::-1][:_MAX_TRIMS]:
         yield Draft("\n".join(lines[:n_lines]).rstrip(), 0, draft.replace_before)
-    borders = [match.end() for match in re.finditer(r"[)\]};]", first)]
+
+
+def _less_of_line(draft: Draft) -> Iterator[Draft]:
+    first = draft.text.partition("\n")[0].rstrip()
+    borders = [match.end() for match in re.finditer(r"[)\]};](?!\s*=>)", first)]
     for border in borders[::-1][:_MAX_TRIMS]:
         yield replace(draft, text=first[:border])
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from lsp_server.lexing import is_indented
-from lsp_server.place import Place, indent_of
+from lsp_server.place import BY_TABS, Place, indent_of
 
 OPENS_BLOCK = re.compile(r"[{(\[]\s*$|=>\s*$")
 _OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
@@ -89,7 +89,7 @@ def _head_above(lines_above: Sequence[str], keyword: str, head: str) -> str | No
 def _fit_first(line: str, place: Place) -> str:
     """Takes away indentation that stands before the cursor already, and one blank too many."""
     lead = indent_of(line)
-    if not lead:
+    if not lead and (place.head or not is_indented(place.language)):
         return line
     if not place.is_blank:
         in_columns = place.head.endswith("  ") and len(lead) > 1  # both halves of a gap that aligns something
@@ -99,7 +99,7 @@ def _fit_first(line: str, place: Place) -> str:
     lead = _in_unit_kind([line], place)[0][: -len(line.lstrip()) or None] if line.strip() else lead
     wanted = wanted_indent(place)
     if not place.head:
-        if (wanted and place.unit and len(lead) < len(wanted) and opens_block(place.lines_above[-1], place.language)) or (
+        if (wanted and (place.unit or not lead) and len(lead) < len(wanted) and opens_block(place.lines_above[-1], place.language)) or (
             wanted is not None and len(lead) == len(wanted) + 1
         ):
             lead = wanted
@@ -176,9 +176,11 @@ def _is_aligned(before: str, line: str) -> bool:
 
 def _in_unit_kind(lines: list[str], place: Place) -> list[str]:
     """Turns spaces into tabs or tabs into spaces, where the document has the other."""
-    if place.unit == "\t":
+    if unit_of(place) == "\t":
         width = min((len(indent) for line in lines if (indent := indent_of(line)).startswith("  ")), default=4)
         width = width if width in (2, 3, 4, 8) else 4
+        if width == 8 and len(indent_of(place.head)) > 1:  # the cursor's own depth, in fours
+            width = 4
         return [_in_tabs(line, width) for line in lines]
     if place.unit:
         return [re.sub(r"^[ \t]*\t[ \t]*", lambda match: match.group().replace("\t", place.unit), line) for line in lines]
@@ -197,8 +199,8 @@ def unit_of(place: Place) -> str:
     """Gives one level of the document's indentation, or its language's where it has none yet."""
     if place.unit:
         return place.unit
-    return "\t" if place.language == "go" else " " * (4 if is_indented(place.language) else 2)
+    return "\t" if place.language in BY_TABS else " " * (4 if is_indented(place.language) else 2)
 
 
 def _char(place: Place) -> str:
-    return "\t" if place.unit == "\t" else " "
+    return unit_of(place)[0]

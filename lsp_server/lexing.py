@@ -20,6 +20,7 @@ _BACKTICKS = {"javascript", "typescript", "javascriptreact", "typescriptreact", 
 _REGEXES = {"javascript", "typescript", "javascriptreact", "typescriptreact", "vue", "svelte", "ruby"}
 _CHARACTERS = {"rust", "c", "cpp", "java", "go", "csharp", "kotlin", "swift", "scala", "zig", "haskell"}
 _TRIPLES = {"python", "julia", "kotlin", "java", "scala", "swift", "toml", "elixir"}
+_PREPROCESSED = {"c", "cpp"}
 _INDENTED = {"python", "yaml", "fsharp", "haskell", "coffeescript", "nim", "elm", "sass", "pug", "makefile"}
 
 
@@ -77,7 +78,9 @@ def _scan_lines(text: str, language: str, inside: str) -> Scan:
 
 
 def _scan(text: str, language: str, inside: str, start: int) -> Scan:
-    tokens, strings = [], []
+    tokens: list[Token] = []
+    branches = _Branches(tokens)
+    strings = []
     opened_at = -1
     if inside:
         end = _end_of(inside).search(text)
@@ -91,10 +94,42 @@ def _scan(text: str, language: str, inside: str, start: int) -> Scan:
         if match.lastgroup == "bracket":
             tokens.append(Token(piece, match.start()))
             continue
+        if match.lastgroup == "condition":
+            branches.take(piece.lstrip("# \t"))
+            continue
         strings.append((match.start(), match.end()))
         if match.end() == len(text) and (mark := _left_open(piece, language)):
             inside, opened_at = mark, match.start()
+    branches.drop_other()
     return Scan(tuple(tokens), inside, opened_at, tuple(strings))
+
+
+class _Branches:
+    """The branches of each `#if`, of which one counts: all may open what is closed once behind the `#endif`.
+
+    It is the last; but where a text begins in one, as what follows the cursor may, it is that one.
+    """
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self._tokens = tokens
+        self._starts: list[tuple[int, bool]] = []  # how many tokens stood there, and whether what follows counts
+
+    def take(self, condition: str) -> None:
+        """Reads an `#if`, `#else` or `#endif`."""
+        if condition.startswith("if"):
+            self._starts.append((len(self._tokens), True))
+        elif condition.startswith("endif"):
+            self.drop_other()
+            self._starts = self._starts[:-1]
+        elif not self._starts:
+            self._starts.append((len(self._tokens), False))
+        elif self._starts[-1][1]:
+            del self._tokens[self._starts[-1][0] :]
+
+    def drop_other(self) -> None:
+        """Drops what was read since a branch began that doesn't count."""
+        if self._starts and not self._starts[-1][1]:
+            del self._tokens[self._starts[-1][0] :]
 
 
 def _left_open(piece: str, language: str) -> str:
@@ -128,6 +163,8 @@ def _pattern(language: str) -> re.Pattern[str]:
     if language in _PROSE:
         return re.compile(brackets)
     pieces = [re.escape(comment) + r"[^\n]*"]
+    if language in _PREPROCESSED:
+        pieces.append(r"(?P<condition>(?m:^)[ \t]*#[ \t]*(?:if|el|endif)(?:\\\n|[^\n])*)")
     if comment == "//":
         pieces.append(r"/\*[\s\S]*?(?:\*/|\Z)")
     if language in ("html", "xml", "vue", "svelte"):

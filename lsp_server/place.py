@@ -17,7 +17,7 @@ _TOP_LEVEL = re.compile(
     r"|impl|struct |#include)",
     re.MULTILINE,
 )
-_BY_TABS = {"go", "makefile"}
+BY_TABS = {"go", "makefile"}
 # What some editors call a language otherwise than LSP does.
 _ALIASES = {
     **{"py": "python", "python3": "python", "js": "javascript", "node": "javascript", "ts": "typescript", "golang": "go"},
@@ -236,7 +236,7 @@ def _unit(above: str, head: str, below: str, language: str) -> str:
     elsewhere = sum((part.elsewhere for part in parts), Counter[int]())
     n_tabs = sum(part.n_tabs for part in parts)
     steps = in_blocks or (Counter[int]() if language in _CONTINUES_DEEPER else elsewhere)
-    if n_tabs > (0 if language in _BY_TABS else in_blocks.total() + elsewhere.total()):
+    if n_tabs > (0 if language in BY_TABS else in_blocks.total() + elsewhere.total()):
         return "\t"
     return " " * min(steps, key=lambda step: (-steps[step], step)) if steps else ""
 

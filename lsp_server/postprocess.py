@@ -32,7 +32,9 @@ _SPECIAL_TOKEN = re.compile(
     r"|<(?:\|?fim(?:[-_][a-z]*)?\|?|\|[a-z_|]*|fi|fil\w{1,5}|rep\w{1,5}|gh_\w*|jup\w*_?\w*|commit_\w*)$"
 )
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]")  # but joiners, which emoji and scripts need
-_FENCE = re.compile(r"\A\s*```[\w+-]*\n|\n```\s*\Z")
+_FENCE_START = re.compile(r"\A\s*```[\w+-]*\n")
+_FENCE_END = re.compile(r"\n```[ \t]*(?=\n|\Z)")
+_MAX_BLANK_LINES = 2  # between definitions, as Python has them
 _MAX_LINES = 80  # no suggestion is as long, and each filter's time is bounded
 
 
@@ -88,10 +90,14 @@ def clean(draft: Draft, place: Place) -> Draft:
 
 
 def drop_fence(draft: Draft, place: Place) -> Draft:
-    """Unwraps code that came as Markdown."""
-    if place.language == "markdown" or place.inside or not draft.text.lstrip().startswith("```"):
+    """Unwraps code that came as Markdown, and ends where its fence does."""
+    if place.language == "markdown" or place.inside or "```" not in draft.text:
         return draft
-    return replace(draft, text=_FENCE.sub("", draft.text))
+    text = _FENCE_START.sub("", draft.text)
+    strings = scan(text, place.language).strings
+    ends = (match.start() for match in _FENCE_END.finditer(text))
+    end = next((end for end in ends if not any(start < end < stop for start, stop in strings)), None)
+    return replace(draft, text=text[:end])
 
 
 def drop_blank_start(draft: Draft, place: Place) -> Draft:
@@ -100,7 +106,9 @@ def drop_blank_start(draft: Draft, place: Place) -> Draft:
         return draft
     above = place.lines_above
     if not place.head and above and not indentation.opens_block(above[-1], place.language):
-        return draft
+        n_above = len(place.prefix) - len(place.prefix.rstrip("\n")) - 1
+        n_written = len(draft.text) - len(draft.text.lstrip("\n"))
+        return replace(draft, text=draft.text[max(0, n_written - max(0, _MAX_BLANK_LINES - n_above)) :])
     first, _, more = draft.text.lstrip("\n").partition("\n")
     while not first.strip() and more:
         first, _, more = more.partition("\n")

@@ -66,7 +66,8 @@ def cut_next_lines(text: str, place: Place) -> str:
     target = below[0]
     bare = _bare(target)
     if not re.search(r"\w|```", target):
-        return text
+        start = _where_all_follows(lines, below)
+        return text if start is None else _up_to(text, start)
     for idx, line in enumerate(lines):
         if not line.strip():
             continue
@@ -80,6 +81,16 @@ def cut_next_lines(text: str, place: Place) -> str:
         if idx and is_last and (_is_begun(line, target) or _is_out_of_reach(line, target)):
             return _up_to(text, idx)
     return text
+
+
+def _where_all_follows(lines: list[str], below: Sequence[str]) -> int | None:
+    """Gives where the last lines begin that are word for word those below, of which one alone would say nothing."""
+    solid = [idx for idx, line in enumerate(lines) if line.strip()]
+    for n_before, start in enumerate(solid):
+        rest = [lines[idx] for idx in solid[n_before:]]
+        if start and len(rest) > 1 and rest == list(below[: len(rest)]) and _has_words(rest):
+            return start
+    return None
 
 
 def drop_repeated_lines(text: str, place: Place) -> str:

@@ -54,7 +54,7 @@ def _by_brackets(text: str, place: Place) -> int | None:
 
 def _by_indentation(text: str, place: Place) -> int | None:
     if place.inside:
-        return None
+        return _behind_docstring(text, place) if is_indented(place.language) else None
     lines = text.split("\n")
     first = place.head + lines[0]
     base = indent_of(first)
@@ -87,6 +87,22 @@ def _by_indentation(text: str, place: Place) -> int | None:
             return offset
         begun, blank = True, False
         offset += 1 + len(line)
+    return None
+
+
+def _behind_docstring(text: str, place: Place) -> int | None:
+    """Ends the body that a docstring at the cursor begins where a line is less deep than the docstring."""
+    read = scan(text, place.language, place.inside)
+    end = text.find("\n", read.tokens[0].offset) if len(place.inside) == 3 and read.tokens else -1
+    if end < 0:
+        return None
+    line_start = place.prefix.rfind("\n", 0, place.inside_since) + 1
+    base = indent_of(place.prefix[line_start : place.inside_since])
+    lines = text[end + 1 :].split("\n")
+    for line in lines:
+        if line.strip() and len(indent_of(line)) < len(base) and not _CLOSES.match(line):
+            return end
+        end += 1 + len(line)
     return None
 
 

@@ -1207,7 +1207,7 @@ ONE_OF_EACH = [
         "block",
         "import os\n\n┃",
         "\n\ndef f():\n    pass\n\n\ndef g():\n    pass",
-        "import os\n\n\n\ndef f():\n    pass",
+        "import os\n\n\ndef f():\n    pass",
     ),
     Case("python", "line", "foo(┃", "a, b, c)\nfoo(", "foo(a, b, c)"),
     Case("python", "line", "foo( ┃ )\n", " a )", "foo( a )\n"),
