@@ -14,6 +14,7 @@ from lsp_server.lexing import OPENERS, Token, scan
 from lsp_server.place import Open, Place
 from lsp_server.prompt import is_closers
 
+_CLOSING_TAG = re.compile(r"</([\w.]*)>[;,)]*\s*")
 _SMALL = ")]};:, \t>"
 
 
@@ -31,6 +32,9 @@ def type_over(draft: Draft, place: Place) -> Draft:
     """Overwrites what is written again, drops closers that nothing is open for, and ends where the scope would break."""
     if draft.replace:
         return draft
+    if (end := _end_of_tag(draft.text, place)) is not None:
+        n_over = len(place.rest.rstrip())
+        return replace(draft, text=draft.text[:end] + place.rest[:n_over], replace=n_over, border=end)
     text, n_over, end = _match(draft.text, place)
     if n_over:
         border = len(text[:end].rstrip(place.rest[:n_over].strip() + " "))
@@ -98,6 +102,19 @@ def _match(text: str, place: Place) -> tuple[str, int, int]:
     if surplus and place.is_blank and not kept.partition("\n")[0].strip():
         return kept.lstrip(), 0, 0  # nothing but what was surplus stood on the cursor's line
     return kept, n_over, end - sum(1 for idx in surplus if idx < end)
+
+
+def _end_of_tag(text: str, place: Place) -> int | None:
+    """Gives where lines that are written inside of an element end, whose closing tag stands behind the cursor."""
+    tag = _CLOSING_TAG.fullmatch(place.rest)
+    if tag is None or "\n" not in text or place.inside:
+        return None
+    depth = 0
+    for match in re.finditer(rf"<(/?){re.escape(tag[1])}(?![\w.])[^<>]*?(/?)>", text):
+        depth += -1 if match[1] else not match[2]
+        if depth < 0:
+            return match.start()
+    return None
 
 
 def _ends_statement(closer: Token, text: str) -> bool:

@@ -128,6 +128,7 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         and not is_indented(place.language)
         and more[0].strip()
         and not following.startswith((*_CLOSERS, "#"))
+        and not _LABEL.match(following)
     ):
         n_inside = next((idx for idx, line in enumerate(more) if line.lstrip().startswith(_CLOSERS)), len(more))
         n_inside = n_inside if opens_block(opening, place.language) else 0

@@ -19,7 +19,7 @@ from lsp_server import indentation, repeats, scope
 from lsp_server.closers import Draft, insert_only, shrink, type_over
 from lsp_server.guard import guard
 from lsp_server.lexing import ENDS_OF_COMMENT, line_comment, scan
-from lsp_server.place import Place
+from lsp_server.place import Place, indent_of
 from lsp_server.trigger import Mode
 
 Filter = Callable[[Draft, Place], Draft]
@@ -126,7 +126,7 @@ def one_line_before_code(draft: Draft, place: Place) -> Draft:
     rest = place.rest.strip()
     if not rest.strip(")]};:,>\"'`/* \t"):
         return draft
-    says_rest = rest[0] in ")]}" and any(line.lstrip().startswith(rest) for line in draft.text.split("\n")[1:])
+    says_rest = rest.startswith((")", "]", "}", "</")) and any(line.lstrip().startswith(rest) for line in draft.text.split("\n")[1:])
     return draft if says_rest else first_line(draft, place)
 
 
@@ -185,6 +185,18 @@ def close_scope(draft: Draft, place: Place) -> Draft:
     return draft if end is None else replace(draft, text=draft.text[:end])
 
 
+def drop_bare_header(draft: Draft, place: Place) -> Draft:
+    """Takes away a last line that only begins something, where more than that was written and nothing below goes on."""
+    lines = draft.text.rstrip().split("\n")
+    below = place.lines_below[0] if place.lines_below else ""
+    while len(lines) > 1 and scope.is_bare_header(lines[-1], place) and len(indent_of(below)) <= len(indent_of(lines[-1])):
+        lines.pop()
+        while not lines[-1].strip() and len(lines) > 1:
+            lines.pop()
+    text = "\n".join(lines)
+    return draft if text == draft.text.rstrip() else replace(draft, text=text)
+
+
 def end_string(draft: Draft, place: Place) -> Draft:
     """Ends at the line's end inside of a string that can't go past it; and with the line of a mark that stands behind."""
     if not place.inside or place.inside == line_comment(place.language):
@@ -241,6 +253,7 @@ _FOR_BLOCK = (
     fit_indentation,
     *_REPEATS,
     close_scope,
+    drop_bare_header,
     type_over,
     strip_trailing_space,
     _on_text(repeats.cut_next_lines),

@@ -76,6 +76,8 @@ def cut_next_lines(text: str, place: Place) -> str:
             _same_indent(line, target) or idx == 0 or is_last or _follows(lines[idx + 1 :], below[1:])
         ):
             return _up_to(text, idx)
+        if idx and place.language == "rust" and _same_indent(line, target) and _arm(line) and _arm(line) == _arm(target):
+            return _up_to(text, idx)
         if idx and place.language in _KEYED and _same_indent(line, target) and _key(line) and _key(line) == _key(target):
             return _up_to(text, idx)
         if idx and is_last and (_is_begun(line, target) or _is_out_of_reach(line, target)):
@@ -212,6 +214,12 @@ def _is_begun(line: str, target: str) -> bool:
 def _key(line: str) -> str | None:
     """Gives the key that a line sets, in a language where a key is set once."""
     match = re.match(r"\s*[\"']?([\w.-]+)[\"']?\s*[:=]", line)
+    return match and match[1]
+
+
+def _arm(line: str) -> str | None:
+    """Gives the pattern of a match's arm, which stands there once."""
+    match = re.match(r"\s*([^=]+?)\s*=>", line)
     return match and match[1]
 
 

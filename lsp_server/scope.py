@@ -14,6 +14,7 @@ _CLAUSES = re.compile(
     r"|(?:elif|else|except|finally|catch|rescue|ensure|elsif|end|done|fi|esac|case|default)\b)"
 )
 _GOES_ON = re.compile(r"\n\s*(?:\.\w|else\b|catch\b|finally\b|\?\.|&&|\|\|)")  # a next line of the same statement
+_ATTRIBUTE = re.compile(r"\s*(?:@[\w.]+(?:\(.*\))?|#\[.*\]|template\s*<[^;{}]*>)\s*")
 _ENDS_WITH_WORD = {"lua", "ruby", "julia", "elixir"}
 _CLOSES = re.compile(r"\s*(?:[)\]}{]|</|```)")
 
@@ -22,6 +23,12 @@ def scope_end(text: str, place: Place) -> int | None:
     """Gives the offset at which the block that the text goes on with is complete; None while it isn't."""
     ends = [end for end in (_by_brackets(text, place), _by_indentation(text, place)) if end is not None]
     return min(ends, default=None)
+
+
+def is_bare_header(line: str, place: Place) -> bool:
+    """Tells whether a line says nothing without the next one."""
+    opens = is_indented(place.language) and line.rstrip().endswith(":") and opens_block(line, place.language)
+    return not place.inside and (opens or _ATTRIBUTE.fullmatch(line) is not None)
 
 
 def _by_brackets(text: str, place: Place) -> int | None:
