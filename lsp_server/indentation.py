@@ -13,7 +13,8 @@ from lsp_server.place import BY_TABS, Place, indent_of
 
 OPENS_BLOCK = re.compile(r"[{(\[]\s*$|=>\s*$")
 _OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
-_CONTINUES = re.compile(r"[(\[]\s*\Z|\w\(\{\s*\Z|=\s*\{\s*\Z|\breturn\b[^;]*\{\s*\Z")  # a continuation has its own depth
+_CONTINUES = re.compile(r"[(\[]\s*\Z|\w\(?\{\s*\Z|=\s*\{\s*\Z|\breturn\b[^;]*\{\s*\Z")  # a continuation has its own depth
+_ALIGNED = re.compile(r"\t+ {1,7}[^\s]")
 _LABEL = re.compile(r"(?:case\b|default\s*:|\w+:\s*$)")
 _CLOSERS = ("}", ")", "]", "</", "```")
 _CLAUSE = re.compile(r"\s*(elif|else|except|finally)\b.*:")
@@ -190,6 +191,8 @@ def _in_unit_kind(lines: list[str], place: Place) -> list[str]:
 
 def _in_tabs(line: str, width: int) -> str:
     bare = line.lstrip(" \t")
+    if _ALIGNED.match(line):
+        return line
     n_tabs, more = divmod(len(line[: len(line) - len(bare)].expandtabs(width)), width)
     if bare.startswith("*"):  # of a comment, which stands a blank deeper
         return "\t" * n_tabs + " " * more + bare

@@ -17,6 +17,7 @@ _TOP_LEVEL = re.compile(
     r"|impl|struct |#include)",
     re.MULTILINE,
 )
+_OPENS_VALUE = re.compile(r"(?:[=(,{]|\breturn)\s*\{\s*$")  # of C++, whose depth is that of a continued line
 BY_TABS = {"go", "makefile"}
 # What some editors call a language otherwise than LSP does.
 _ALIASES = {
@@ -75,10 +76,12 @@ class Place:
         """
         language = _ALIASES.get(language.casefold(), language)
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
+        n_after = len(suffix)
         prefix, suffix = _from_code(prefix), _up_to_code(suffix)
         line_start = prefix.rfind("\n") + 1
         above, head = prefix[:line_start], prefix[line_start:]
         rest, _, below = suffix.partition("\n")
+        goes_on = len(suffix) < n_after
         before = scan(prefix, language)
         is_cut = before.inside in ("'", '"') and before.inside not in rest  # its end is yet to be written
         return Place(
@@ -90,7 +93,10 @@ class Place:
             inside=before.inside,
             inside_since=before.inside_since,
             brackets=_closed_by(
-                _opened_in(prefix, above, before, language), suffix, _closers(suffix, language, "" if is_cut else before.inside)
+                _opened_in(prefix, above, before, language),
+                suffix,
+                _closers(suffix, language, "" if is_cut else before.inside),
+                goes_on=goes_on,
             ),
             unit=_unit(above, head, below, language),
             lines_above=_solid(above),
@@ -194,11 +200,13 @@ def _closers(suffix: str, language: str, inside: str) -> tuple[tuple[str, int], 
     return tuple(closers)
 
 
-def _closed_by(opened: list[Open], suffix: str, closers: tuple[tuple[str, int], ...]) -> tuple[Open, ...]:
+def _closed_by(
+    opened: list[Open], suffix: str, closers: tuple[tuple[str, int], ...], *, goes_on: bool
+) -> tuple[Open, ...]:
     """Finds for each closer behind the cursor which open bracket it closes.
 
     Where fewer are closed than are open, the one without a closer is seen by indentation, else it is an inner one:
-    the outer ones were there before.
+    the outer ones were there before. But where the document goes on, the outer ones are closed farther off.
     """
     closed = list(opened)
     if len(closers) >= len(opened):
@@ -207,14 +215,15 @@ def _closed_by(opened: list[Open], suffix: str, closers: tuple[tuple[str, int], 
                 closed[each] = _with(opened[each], closer[1])
         return tuple(closed)
     free = list(range(len(opened)))
-    for kind, offset in reversed(closers):
+    for kind, offset in closers if goes_on else reversed(closers):
         alike = [each for each in free if opened[each].text == kind]
         line = suffix[suffix.rfind("\n", 0, offset) + 1 : offset + 1]
         starts_line = "\n" in suffix[:offset] and line.strip() == suffix[offset]
         aligned = [each for each in alike if starts_line and opened[each].indent == indent_of(line)]
         if chosen := aligned or alike:
-            closed[chosen[0]] = _with(opened[chosen[0]], offset)
-            free = [each for each in free if each > chosen[0]]
+            one = chosen[-1 if goes_on else 0]
+            closed[one] = _with(opened[one], offset)
+            free = [each for each in free if (each < one if goes_on else each > one)]
     return tuple(closed)
 
 
@@ -268,7 +277,7 @@ def _steps(text: str, last: int | None, *, opens: bool, is_bare: bool) -> _Steps
             if step > 1 and (bare or step in (2, 4, 8)):
                 (in_blocks if opens else elsewhere)[step] += 1
             last = len(indent)
-        opens = bare.rstrip().endswith(("{", ":", "[", "=>"))
+        opens = bare.rstrip().endswith(("{", ":", "[", "=>")) and not _OPENS_VALUE.search(bare)
     return _Steps(in_blocks, elsewhere, n_tabs, last, opens)
 
 

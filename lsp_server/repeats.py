@@ -73,7 +73,10 @@ def cut_next_lines(text: str, place: Place) -> str:
             continue
         is_last = not any(each.strip() for each in lines[idx + 1 :])
         if _is_near(_bare(line), bare) and (
-            _same_indent(line, target) or idx == 0 or is_last or _follows(lines[idx + 1 :], below[1:])
+            _same_indent(line, target)
+            or (idx == 0 and not _is_deeper(line, target))
+            or is_last
+            or _follows(lines[idx + 1 :], below[1:])
         ):
             return _up_to(text, idx)
         if idx and place.language == "rust" and _same_indent(line, target) and _arm(line) and _arm(line) == _arm(target):
@@ -187,6 +190,10 @@ def _signature(line: str) -> str:
 
 def _same_indent(line: str, other: str) -> bool:
     return indent_of(line) == indent_of(other)
+
+
+def _is_deeper(line: str, other: str) -> bool:
+    return len(indent_of(line)) > len(indent_of(other))
 
 
 def _bare(line: str) -> str:
