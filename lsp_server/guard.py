@@ -72,7 +72,8 @@ def _up_to_rest(draft: Draft, place: Place) -> Iterator[Draft]:
 
 def _fewer_lines(draft: Draft, place: Place) -> Iterator[Draft]:
     lines = draft.text.split("\n")
-    whole = [n_lines for n_lines in _balanced(lines, place) if n_lines < len(lines)]
+    n_blank = next((idx for idx, line in enumerate(lines) if line.strip()), 0)
+    whole = [n_lines for n_lines in _balanced(lines, place) if n_blank < n_lines < len(lines)]
     for n_lines in whole[::-1][:_MAX_TRIMS]:
         yield Draft("\n".join(lines[:n_lines]).rstrip(), 0, draft.replace_before)
 

@@ -205,25 +205,21 @@ def _closed_by(
 ) -> tuple[Open, ...]:
     """Finds for each closer behind the cursor which open bracket it closes.
 
-    Where fewer are closed than are open, the one without a closer is seen by indentation, else it is an inner one:
-    the outer ones were there before. But where the document goes on, the outer ones are closed farther off.
+    The one without a closer is seen by indentation. Where that doesn't tell and fewer are closed than are open, it is an
+    inner one: the outer ones were there before. But where the document goes on, the outer ones are closed farther off.
     """
     closed = list(opened)
-    if len(closers) >= len(opened):
-        for each, closer in zip(range(len(opened) - 1, -1, -1), closers, strict=False):
-            if opened[each].text == closer[0]:
-                closed[each] = _with(opened[each], closer[1])
-        return tuple(closed)
+    from_inside = goes_on or len(closers) >= len(opened)
     free = list(range(len(opened)))
-    for kind, offset in closers if goes_on else reversed(closers):
+    for kind, offset in closers if from_inside else reversed(closers):
         alike = [each for each in free if opened[each].text == kind]
         line = suffix[suffix.rfind("\n", 0, offset) + 1 : offset + 1]
         starts_line = "\n" in suffix[:offset] and line.strip() == suffix[offset]
         aligned = [each for each in alike if starts_line and opened[each].indent == indent_of(line)]
         if chosen := aligned or alike:
-            one = chosen[-1 if goes_on else 0]
+            one = chosen[-1 if from_inside else 0]
             closed[one] = _with(opened[one], offset)
-            free = [each for each in free if (each < one if goes_on else each > one)]
+            free = [each for each in free if (each < one if from_inside else each > one)]
     return tuple(closed)
 
 
