@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lsp_server.lexing import is_indented
+from lsp_server.lexing import is_indented, scan
 from lsp_server.place import BY_TABS, Place, indent_of
 
 OPENS_BLOCK = re.compile(r"[{(\[]\s*$|=>\s*$")
 _OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
 _CONTINUES = re.compile(r"[(\[]\s*\Z|\w\(?\{\s*\Z|=\s*\{\s*\Z|\breturn\b[^;]*\{\s*\Z")  # a continuation has its own depth
-_ALIGNED = re.compile(r"\t+ {1,7}[^\s]")
+_ALIGNED = re.compile(r"\t+ +\S")
 _LABEL = re.compile(r"(?:case\b|default\s*:|\w+:\s*$)")
 _CLOSERS = ("}", ")", "]", "</", "```")
 _CLAUSE = re.compile(r"\s*(elif|else|except|finally)\b.*:")
@@ -49,10 +49,21 @@ def fit(text: str, place: Place) -> str:
     base = len(place.head) + len(indent_of(first)) if place.is_blank else len(indent_of(place.head))
     base -= before_clause(first, place)
     lead = len(indent_of(_in_unit_kind([written], place)[0]))
-    more = _in_unit_kind(more, place)
+    fitted = _in_unit_kind(more, place)
     if place.is_blank and lead > 1 and lead >= len(place.head):  # the first line came with its indentation, and so did the rest
-        return "\n".join([first, *(_moved(line, base - lead, place) for line in more)])
-    return "\n".join([first, *_fit_more(first, more, place, base=base)])
+        fitted = [_moved(line, base - lead, place) for line in fitted]
+    else:
+        fitted = _fit_more(first, fitted, place, base=base)
+    verbatim = _in_backticks(text, place)
+    return "\n".join([first, *(old if idx in verbatim else new for idx, (old, new) in enumerate(zip(more, fitted, strict=True), 1))])
+
+
+def _in_backticks(text: str, place: Place) -> set[int]:
+    """Gives which lines begin in a string that keeps its indentation."""
+    if "`" not in text:
+        return set()
+    spans = [span for span in scan(text, place.language, place.inside).strings if text[span[0]] == "`"]
+    return {line for start, end in spans for line in range(text.count("\n", 0, start) + 1, text.count("\n", 0, end) + 1)}
 
 
 def before_clause(text: str, place: Place) -> int:

@@ -76,12 +76,11 @@ class Place:
         """
         language = _ALIASES.get(language.casefold(), language)
         prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
-        n_after = len(suffix)
+        n_before, n_after = len(prefix), len(suffix)
         prefix, suffix = _from_code(prefix), _up_to_code(suffix)
         line_start = prefix.rfind("\n") + 1
         above, head = prefix[:line_start], prefix[line_start:]
         rest, _, below = suffix.partition("\n")
-        goes_on = len(suffix) < n_after
         before = scan(prefix, language)
         is_cut = before.inside in ("'", '"') and before.inside not in rest  # its end is yet to be written
         return Place(
@@ -96,7 +95,8 @@ class Place:
                 _opened_in(prefix, above, before, language),
                 suffix,
                 _closers(suffix, language, "" if is_cut else before.inside),
-                goes_on=goes_on,
+                begins=len(prefix) == n_before,
+                ends=len(suffix) == n_after,
             ),
             unit=_unit(above, head, below, language),
             lines_above=_solid(above),
@@ -201,21 +201,24 @@ def _closers(suffix: str, language: str, inside: str) -> tuple[tuple[str, int], 
 
 
 def _closed_by(
-    opened: list[Open], suffix: str, closers: tuple[tuple[str, int], ...], *, goes_on: bool
+    opened: list[Open], suffix: str, closers: tuple[tuple[str, int], ...], *, begins: bool, ends: bool
 ) -> tuple[Open, ...]:
     """Finds for each closer behind the cursor which open bracket it closes.
 
     The one without a closer is seen by indentation. Where that doesn't tell and fewer are closed than are open, it is an
-    inner one: the outer ones were there before. But where the document goes on, the outer ones are closed farther off.
+    inner one: the outer ones were there before. But where the document doesn't end in what is read, the outer ones are
+    closed farther off; and where it doesn't begin there, what is less deep than all that is open closes something above.
     """
     closed = list(opened)
-    from_inside = goes_on or len(closers) >= len(opened)
+    from_inside = not ends or len(closers) >= len(opened)
     free = list(range(len(opened)))
     for kind, offset in closers if from_inside else reversed(closers):
         alike = [each for each in free if opened[each].text == kind]
         line = suffix[suffix.rfind("\n", 0, offset) + 1 : offset + 1]
         starts_line = "\n" in suffix[:offset] and line.strip() == suffix[offset]
         aligned = [each for each in alike if starts_line and opened[each].indent == indent_of(line)]
+        if not (aligned or begins or not starts_line) and all(len(opened[each].indent) > len(indent_of(line)) for each in alike):
+            continue
         if chosen := aligned or alike:
             one = chosen[-1 if from_inside else 0]
             closed[one] = _with(opened[one], offset)

@@ -17,6 +17,8 @@ _NOT_METHOD = re.compile(r"\s*(?:if|for|while|switch|catch|else|return|match|do|
 _KEYED = {"yaml", "toml", "json", "jsonc", "ini", "properties", "dotenv", "css", "scss", "less"}
 _PATTERN = re.compile(r"\d+|\b[A-Za-z]\b|(?<=[a-z])[A-Z]\b")
 _LOOP = re.compile(r"(.{2,60}?)\1{4,}")
+_WORD = re.compile(r"\w+")
+_IN_QUOTES = re.compile(r"\".*\"|`.*`")
 _LONG_RUN = re.compile(r"(\w)\1{24,}")
 
 
@@ -69,7 +71,7 @@ def cut_next_lines(text: str, place: Place) -> str:
         start = _where_all_follows(lines, below)
         return text if start is None else _up_to(text, start)
     for idx, line in enumerate(lines):
-        if not line.strip():
+        if not line.strip() or (not idx and not text.partition("\n")[0].strip()):
             continue
         is_last = not any(each.strip() for each in lines[idx + 1 :])
         if _is_near(_bare(line), bare) and (
@@ -209,6 +211,8 @@ def _is_near(one: str, two: str) -> bool:
         one, two = two, one
     if len(one) < max(12, 0.9 * len(two), len(two) - 4) or re.sub(r"\D", "", one) != re.sub(r"\D", "", two):
         return False
+    if len(two) - len(one) > 2 and _WORD.findall(one) != _WORD.findall(two) and not _IN_QUOTES.search(two):
+        return False  # another name is another line, but a slip is not
     letters = iter(two)
     return all(char in letters for char in one)
 
