@@ -34,6 +34,7 @@ _HEADER = re.compile(
     r"(?:async\s+)?(?:def|class|if|elif|else|for|while|try|except|finally|with|match|case)\b.*:\s*\Z", re.DOTALL
 )
 _WORD_OPENS = re.compile(r"\b(?:do|then|begin|else)\Z|(?:\A|\n)\s*(?:local\s+)?(?:def\s[^\n]*|function\b[^\n]*\))\Z")
+_BODY_FOLLOWS = re.compile(r"\A(?:\s+|\s*[)\]>]+\s*)\{\s*\Z")  # behind what a snippet or an editor closed
 _IN_WORD = re.compile(r"\w\w")
 _SENTENCE_END = re.compile(r"\w[.!?]\s*\Z")
 _GOES_ON = re.compile(r"[\s{($=/,:<+%-]\Z")
@@ -67,7 +68,7 @@ def silence(place: Place, *, invoked: bool, comments: When = When.ON, strings: W
         return None
     if place.rest.startswith("'") and _CHARACTER.search(place.head[-3:] + "'"):
         return Reason.FINISHED
-    if is_closers(place.rest):
+    if is_closers(place.rest) or _BODY_FOLLOWS.search(place.rest):
         return None
     return Reason.MID_WORD if _IN_WORD.search(place.head[-1:] + place.rest[:1]) else Reason.BEFORE_CODE
 

@@ -56,7 +56,7 @@ NONE = [
     Case("python", "foo(┃, bar)\n", "none"),
     Case("javascript", "const ┃ = 1;\n", "none"),
     Case("javascript", "x ┃+ y;\n", "none"),
-    Case("javascript", "if (┃) {\n}\n", "none"),
+    Case("javascript", "if (┃) {\n}\n", "line"),
     Case("python", "x = 'hello┃'\n", "none"),
     Case("python", "x = 'hel┃lo'\n", "none"),
     Case("javascript", 'const a = "done┃";\n', "none"),
