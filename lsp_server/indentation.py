@@ -15,6 +15,7 @@ OPENS_BLOCK = re.compile(r"[{(\[]\s*$|=>\s*$")
 _OPENS_INDENTED = re.compile(r"[:{(\[]\s*$")
 _CONTINUES = re.compile(r"[(\[]\s*\Z|\w\(?\{\s*\Z|=\s*\{\s*\Z|\breturn\b[^;]*\{\s*\Z")  # a continuation has its own depth
 _ALIGNED = re.compile(r"\t+ +\S")
+_GOES_ON = re.compile(r"(?:el\w+|end|fi|done|esac|rescue|ensure|catch|except|finally|until|when)\b")  # the statement around
 _LABEL = re.compile(r"(?:case\b|default\s*:|\w+:\s*$)")
 _CLOSERS = ("}", ")", "]", "</", "```")
 _CLAUSE = re.compile(r"\s*(elif|else|except|finally)\b.*:")
@@ -55,7 +56,9 @@ def fit(text: str, place: Place) -> str:
     else:
         fitted = _fit_more(first, fitted, place, base=base)
     verbatim = _in_backticks(text, place)
-    return "\n".join([first, *(old if idx in verbatim else new for idx, (old, new) in enumerate(zip(more, fitted, strict=True), 1))])
+    return "\n".join(
+        [first, *(old if idx in verbatim else new for idx, (old, new) in enumerate(zip(more, fitted, strict=True), 1))]
+    )
 
 
 def _in_backticks(text: str, place: Place) -> set[int]:
@@ -111,9 +114,12 @@ def _fit_first(line: str, place: Place) -> str:
     lead = _in_unit_kind([line], place)[0][: -len(line.lstrip()) or None] if line.strip() else lead
     wanted = wanted_indent(place)
     if not place.head:
-        if (wanted and (place.unit or not lead) and len(lead) < len(wanted) and opens_block(place.lines_above[-1], place.language)) or (
-            wanted is not None and len(lead) == len(wanted) + 1
-        ):
+        if (
+            wanted
+            and (place.unit or not lead)
+            and len(lead) < len(wanted)
+            and opens_block(place.lines_above[-1], place.language)
+        ) or (wanted is not None and len(lead) == len(wanted) + 1):
             lead = wanted
         return lead + line.lstrip()
     deliberate = wanted is not None and not opens_block(place.lines_above[-1], place.language)
@@ -141,6 +147,7 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         and more[0].strip()
         and not following.startswith((*_CLOSERS, "#"))
         and not _LABEL.match(following)
+        and not _GOES_ON.match(following)
     ):
         n_inside = next((idx for idx, line in enumerate(more) if line.lstrip().startswith(_CLOSERS)), len(more))
         n_inside = n_inside if opens_block(opening, place.language) else 0

@@ -217,7 +217,9 @@ def _closed_by(
         line = suffix[suffix.rfind("\n", 0, offset) + 1 : offset + 1]
         starts_line = "\n" in suffix[:offset] and line.strip() == suffix[offset]
         aligned = [each for each in alike if starts_line and opened[each].indent == indent_of(line)]
-        if not (aligned or begins or not starts_line) and all(len(opened[each].indent) > len(indent_of(line)) for each in alike):
+        if not (aligned or begins or not starts_line) and all(
+            len(opened[each].indent) > len(indent_of(line)) for each in alike
+        ):
             continue
         if chosen := aligned or alike:
             one = chosen[-1 if from_inside else 0]

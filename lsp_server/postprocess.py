@@ -18,7 +18,7 @@ from typing import Any
 from lsp_server import indentation, repeats, scope
 from lsp_server.closers import Draft, insert_only, shrink, type_over
 from lsp_server.guard import guard
-from lsp_server.lexing import ENDS_OF_COMMENT, line_comment, scan
+from lsp_server.lexing import ENDS_OF_COMMENT, is_indented, line_comment, scan
 from lsp_server.place import Place, indent_of
 from lsp_server.trigger import Mode
 
@@ -126,7 +126,9 @@ def one_line_before_code(draft: Draft, place: Place) -> Draft:
     rest = place.rest.strip()
     if not rest.strip(")]};:,>\"'`/* \t"):
         return draft
-    says_rest = rest.startswith((")", "]", "}", "</")) and any(line.lstrip().startswith(rest) for line in draft.text.split("\n")[1:])
+    says_rest = rest.startswith((")", "]", "}", "</")) and any(
+        line.lstrip().startswith(rest) for line in draft.text.split("\n")[1:]
+    )
     return draft if says_rest else first_line(draft, place)
 
 
@@ -186,13 +188,16 @@ def close_scope(draft: Draft, place: Place) -> Draft:
 
 
 def drop_bare_header(draft: Draft, place: Place) -> Draft:
-    """Takes away a last line that only begins something, where more than that was written and nothing below goes on."""
+    """Takes away last lines that only begin something, where nothing below goes on; all only before another statement."""
     lines = draft.text.rstrip().split("\n")
     below = place.lines_below[0] if place.lines_below else ""
     while len(lines) > 1 and scope.is_bare_header(lines[-1], place) and len(indent_of(below)) <= len(indent_of(lines[-1])):
         lines.pop()
-        while not lines[-1].strip() and len(lines) > 1:
+        while len(lines) > 1 and not lines[-1].strip():
             lines.pop()
+    alone = len(lines) == 1 and below and place.is_blank and indent_of(below) == place.head and not place.rest.strip()
+    if alone and is_indented(place.language) and scope.is_bare_header(lines[0], place) and not lines[0].startswith("@"):
+        lines = [""]
     text = "\n".join(lines)
     return draft if text == draft.text.rstrip() else replace(draft, text=text)
 
