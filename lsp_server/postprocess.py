@@ -18,8 +18,8 @@ from typing import Any
 from lsp_server import indentation, repeats, scope
 from lsp_server.closers import Draft, insert_only, shrink, type_over
 from lsp_server.guard import guard
-from lsp_server.lexing import ENDS_OF_COMMENT, is_indented, line_comment, scan
-from lsp_server.place import Place, indent_of
+from lsp_server.lexing import ENDS_OF_COMMENT, line_comment, scan
+from lsp_server.place import Place
 from lsp_server.trigger import Mode
 
 Filter = Callable[[Draft, Place], Draft]
@@ -187,21 +187,6 @@ def close_scope(draft: Draft, place: Place) -> Draft:
     return draft if end is None else replace(draft, text=draft.text[:end])
 
 
-def drop_bare_header(draft: Draft, place: Place) -> Draft:
-    """Takes away last lines that only begin something, where nothing below goes on; all only before another statement."""
-    lines = draft.text.rstrip().split("\n")
-    below = place.lines_below[0] if place.lines_below else ""
-    while len(lines) > 1 and scope.is_bare_header(lines[-1], place) and len(indent_of(below)) <= len(indent_of(lines[-1])):
-        lines.pop()
-        while len(lines) > 1 and not lines[-1].strip():
-            lines.pop()
-    alone = len(lines) == 1 and below and place.is_blank and indent_of(below) == place.head and not place.rest.strip()
-    if alone and is_indented(place.language) and scope.is_bare_header(lines[0], place) and not lines[0].startswith("@"):
-        lines = [""]
-    text = "\n".join(lines)
-    return draft if text == draft.text.rstrip() else replace(draft, text=text)
-
-
 def end_string(draft: Draft, place: Place) -> Draft:
     """Ends at the line's end inside of a string that can't go past it; and with the line of a mark that stands behind."""
     if not place.inside or place.inside == line_comment(place.language):
@@ -258,7 +243,7 @@ _FOR_BLOCK = (
     fit_indentation,
     *_REPEATS,
     close_scope,
-    drop_bare_header,
+    _on_text(scope.drop_bare_header),
     type_over,
     strip_trailing_space,
     _on_text(repeats.cut_next_lines),

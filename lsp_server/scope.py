@@ -25,7 +25,22 @@ def scope_end(text: str, place: Place) -> int | None:
     return min(ends, default=None)
 
 
-def is_bare_header(line: str, place: Place) -> bool:
+def drop_bare_header(text: str, place: Place) -> str:
+    """Takes away last lines that only begin something, where nothing below goes on; all only before another statement."""
+    lines = text.rstrip().split("\n")
+    below = place.lines_below[0] if place.lines_below else ""
+    while len(lines) > 1 and _is_bare_header(lines[-1], place) and len(indent_of(below)) <= len(indent_of(lines[-1])):
+        lines.pop()
+        while len(lines) > 1 and not lines[-1].strip():
+            lines.pop()
+    alone = len(lines) == 1 and below and place.is_blank and indent_of(below) == place.head and not place.rest.strip()
+    if alone and is_indented(place.language) and _is_bare_header(lines[0], place) and not lines[0].startswith("@"):
+        return ""
+    bare = "\n".join(lines)
+    return text if bare == text.rstrip() else bare
+
+
+def _is_bare_header(line: str, place: Place) -> bool:
     """Tells whether a line says nothing without the next one."""
     opens = is_indented(place.language) and line.rstrip().endswith(":") and opens_block(line, place.language)
     return not place.inside and (opens or _ATTRIBUTE.fullmatch(line) is not None)
