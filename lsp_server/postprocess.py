@@ -84,9 +84,11 @@ def is_past_block(raw: str, place: Place) -> bool:
 
 def clean(draft: Draft, place: Place) -> Draft:
     """Cuts at a special token, half of one, and U+FFFD, half of a character; LF only, for Neovim splits on nothing else."""
-    text = _INVISIBLE.sub("", _SPECIAL_TOKEN.split(draft.text, maxsplit=1)[0].split("\ufffd", 1)[0])
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return replace(draft, text="\n".join(lines[:_MAX_LINES]))
+    lines = draft.text.replace("\r\n", "\n").replace("\r", "\n").split("\n", _MAX_LINES)
+    text = "\n".join(lines[:_MAX_LINES]).partition("\ufffd")[0]
+    if "<" in text:
+        text = _SPECIAL_TOKEN.split(text, maxsplit=1)[0]
+    return replace(draft, text=_INVISIBLE.sub("", text))
 
 
 def drop_fence(draft: Draft, place: Place) -> Draft:

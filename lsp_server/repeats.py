@@ -67,6 +67,7 @@ def cut_next_lines(text: str, place: Place) -> str:
     lines = _whole_lines(text, place)
     target = below[0]
     bare = _bare(target)
+    arm = _arm(target) if place.language == "rust" else None
     if not re.search(r"\w|```", target):
         start = _where_all_follows(lines, below)
         return text if start is None else _up_to(text, start)
@@ -81,7 +82,7 @@ def cut_next_lines(text: str, place: Place) -> str:
             or _follows(lines[idx + 1 :], below[1:])
         ):
             return _up_to(text, idx)
-        if idx and place.language == "rust" and _same_indent(line, target) and _arm(line) and _arm(line) == _arm(target):
+        if idx and arm and line.startswith(arm) and _arm(line) == arm:
             return _up_to(text, idx)
         if idx and place.language in _KEYED and _same_indent(line, target) and _key(line) and _key(line) == _key(target):
             return _up_to(text, idx)
@@ -230,7 +231,7 @@ def _key(line: str) -> str | None:
 
 def _arm(line: str) -> str | None:
     """Gives the pattern of a match's arm, which stands there once."""
-    match = re.match(r"\s*([^=]+?)\s*=>", line)
+    match = re.match(r"(\s*[^=]+?)\s*=>", line)
     return match and match[1]
 
 
