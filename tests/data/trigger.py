@@ -477,4 +477,13 @@ STATEMENTS = [
     Case("markdown", "It's a ┃\n", "line"),
 ]
 
-CASES = [*HUNTED, *STATEMENTS, *LINE, *NONE, *INVOKED, *IN_STRINGS_AND_COMMENTS, *BLOCK, *ELSEWHERE]
+BEFORE_A_BODY = [
+    Case("javascript", "function f(┃) {\n}\n", "line"),
+    Case("javascript", "while (┃) {\n  a();\n}\n", "line"),
+    Case("go", "func f() ┃ {\n}\n", "line"),
+    Case("rust", "if x ┃ {\n}\n", "line"),
+    Case("javascript", "x = ┃{\n", "none"),
+    Case("javascript", "if (┃a) {\n", "none"),
+]
+
+CASES = [*BEFORE_A_BODY, *HUNTED, *STATEMENTS, *LINE, *NONE, *INVOKED, *IN_STRINGS_AND_COMMENTS, *BLOCK, *ELSEWHERE]
