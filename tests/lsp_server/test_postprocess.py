@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsp_server import postprocess as postprocess_module
-from lsp_server.place import Place
+from lsp_server.place import MAX_BEFORE, Place
 from lsp_server.postprocess import Limits, postprocess
 from lsp_server.syntax import n_errors
 from lsp_server.trigger import Mode
@@ -45,6 +45,21 @@ def check(case: Case) -> None:
 )
 def test_the_document_that_results(case) -> None:
     check(case)
+
+
+def method(name: str, body: str) -> str:
+    return f"    int {name}() {{\n{body}    }}\n\n"
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_in_a_long_class_a_method_has_its_closer_once(is_closed) -> None:
+    others = "".join(method(f"f{n}", "        return one + two + three;\n" * 5) for n in range(80))
+    end = "    }\n" if is_closed else ""
+    marked = f"class A {{\n{others}    int f() {{\n        ┃\n{end}\n{others}}}\n"
+    assert len(others) > MAX_BEFORE
+    shown = postprocess("return 1;\n    }", Place.at("java", *split(marked)), Mode.BLOCK)
+    assert shown is not None
+    assert shown.text == ("return 1;" if is_closed else "return 1;\n    }")
 
 
 def test_the_program_runs_cases_in_json(monkeypatch, capsys) -> None:
