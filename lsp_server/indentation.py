@@ -51,7 +51,9 @@ def fit(text: str, place: Place) -> str:
     base -= before_clause(first, place)
     lead = len(indent_of(_in_unit_kind([written], place)[0]))
     fitted = _in_unit_kind(more, place)
-    if place.is_blank and lead > 1 and lead >= len(place.head):  # the first line came with its indentation, and so did the rest
+    begun = next((len(indent_of(line)) for line in fitted if line.strip()), 0)
+    is_flat = is_indented(place.language) and begun <= lead and opens_block(first, place.language)
+    if place.is_blank and lead > 1 and lead >= len(place.head) and not is_flat:  # each line came with its indentation
         fitted = [_moved(line, base - lead, place) for line in fitted]
     else:
         fitted = _fit_more(first, fitted, place, base=base)
@@ -138,6 +140,8 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
     deeper = next((len(indent_of(line)) for line in more if line.strip()), 0)
     following = next((line.strip() for line in more if line.strip()), "")
     unit = len(unit_of(place))
+    if opens_block(opening, place.language) and (width := _other_width(more, deeper, place, base=base)):
+        return [_char(place) * (len(indent_of(line)) // width * unit) + line.lstrip() for line in more]
     shift, step = 0, unit
     if (
         base
@@ -178,6 +182,18 @@ def _fit_more(first: str, more: list[str], place: Place, *, base: int) -> list[s
         n_open += line.count("(") - line.count(")")
         lines.append(line)
     return lines
+
+
+def _other_width(more: list[str], deeper: int, place: Place, *, base: int) -> int | None:
+    """Gives the width of a level where every line has its depth in the document, but by another width than the document's."""
+    unit = len(place.unit)
+    if not base or not deeper or unit < 2 or base % unit or not place.is_blank:
+        return None
+    level = base // unit
+    width, odd = divmod(deeper, level + 1)
+    indents = {len(indent_of(line)) for line in more if line.strip()}
+    told = level * width in indents and not odd and not any(indent % width for indent in indents)
+    return width if told and width != unit and width in (2, 3, 4, 8) else None
 
 
 def _moved(line: str, shift: int, place: Place) -> str:

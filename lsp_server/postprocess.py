@@ -69,8 +69,12 @@ def run_filters(raw: str, place: Place, mode: Mode, limits: Limits | None = None
     guarded = guard(draft, place, written)
     if guarded is None or not guarded.text.strip():
         return guard.__name__
-    says_next = guarded.text != draft.text and repeats.cut_next_lines(guarded.text, place) != guarded.text
-    return repeats.cut_next_lines.__name__ if says_next else guarded
+    if guarded.text == draft.text:
+        return guarded
+    if repeats.cut_next_lines(guarded.text, place) != guarded.text:
+        return repeats.cut_next_lines.__name__
+    text = scope.drop_bare_header(guarded.text, place) if mode is Mode.BLOCK else guarded.text
+    return replace(guarded, text=text) if text else scope.drop_bare_header.__name__
 
 
 def is_past_block(raw: str, place: Place) -> bool:
@@ -245,9 +249,9 @@ _FOR_BLOCK = (
     fit_indentation,
     *_REPEATS,
     close_scope,
-    _on_text(scope.drop_bare_header),
     type_over,
     strip_trailing_space,
+    _on_text(scope.drop_bare_header),
     _on_text(repeats.cut_next_lines),
     shrink,
 )

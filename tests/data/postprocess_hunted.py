@@ -1448,6 +1448,28 @@ READ_AS_A_STRANGER = [
         '  return "T";\n}\n',
         'std::string f(T const &t) {\n  return "T";\n}\n\nstd::vector<P> g(\n    T const &t) {\n  return {\n      {"a", t}};\n}\n',
     ),
+    Case(
+        "python",
+        "block",
+        "def f():\n  x = 1\n  ┃\n",
+        "if x:\n        y()\n    return 1\n",
+        "def f():\n  x = 1\n  if x:\n    y()\n  return 1\n",
+    ),
+    Case(
+        "javascript",
+        "block",
+        "function f() {\n    a();\n    ┃\n}\n",
+        "if (b) {\n    c();\n  }\n  d();",
+        "function f() {\n    a();\n    if (b) {\n        c();\n    }\n    d();\n}\n",
+    ),
+    Case("python", "block", "def f(a):\n    ┃\n    return x\n", "if a:)", None),
+    Case(
+        "python",
+        "block",
+        "def f(a):\n    ┃\n    return x\n",
+        "\n    if a:\n    a",
+        "def f(a):\n    if a:\n        a\n    return x\n",
+    ),
 ]
 
 GROUPS = {name.lower(): cases for name, cases in list(globals().items()) if isinstance(cases, list)}
