@@ -29,6 +29,8 @@ _HEADS = {
 
 def opens_block(line: str, language: str) -> bool:
     """Tells whether the next line belongs deeper than this one."""
+    if is_indented(language) and line.lstrip().startswith("#"):
+        return False
     line = re.sub(r"\s(?:#|//).*$", "", line) if not re.search(r"[\"'`]", line) else line
     return bool((_OPENS_INDENTED if is_indented(language) else OPENS_BLOCK).search(line))
 

@@ -39,6 +39,10 @@ _ALIASES = {
     },
 }
 _STATEMENT = re.compile(r"\n(?=[^\s)\]}])")
+_MEMBER = re.compile(
+    r"^[ \t]+(?:(?:async )?def \w+\(|class \w+[:({]|(?:public|private|protected) |(?:pub )?fn \w|func \w+\(|function \w+\()",
+    re.MULTILINE,
+)
 MAX_BEFORE, MAX_AFTER = 12_000, 6_000  # characters: what stands farther off decides nothing here
 
 
@@ -139,7 +143,7 @@ def _from_code(prefix: str) -> str:
     if len(prefix) <= MAX_BEFORE:
         return prefix
     start = len(prefix) - MAX_BEFORE
-    code = _TOP_LEVEL.search(prefix, start)
+    code = _TOP_LEVEL.search(prefix, start) or _MEMBER.search(prefix, start)
     return prefix[code.start() if code else start :]
 
 
