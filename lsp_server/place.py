@@ -13,8 +13,8 @@ from lsp_server.lexing import ENDS_OF_COMMENT, OPENERS, Scan, Token, is_prose, l
 
 _CONTINUES_DEEPER = {"c", "cpp", "java"}  # by more than a block is
 _TOP_LEVEL = re.compile(
-    r"^(?:(?:async )?def |class |import |from \w[\w.]* import|@\w|func |fn |pub |function |export |const |package "
-    r"|impl|struct |#include)",
+    r"^(?:(?:async )?def |class \w+[:({\s]|import |from \w[\w.]* import|@\w|func |fn |pub |function \w+\(|export |const "
+    r"|package [\w.]+;?$|impl|struct |#include)",
     re.MULTILINE,
 )
 _OPENS_VALUE = re.compile(r"(?:[=(,{]|\breturn)\s*\{\s*$")  # of C++, whose depth is that of a continued line
