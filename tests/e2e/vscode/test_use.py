@@ -148,6 +148,25 @@ def test_what_was_typed_while_the_server_started_is_suggested_once_it_is_there(
     window.shows_status("midfill", "found by PATH")
 
 
+def test_steps_of_the_walkthrough_are_ticked_as_they_are_done(window: Window, home: Home) -> None:
+    path = home.write("steps.py", "return\n")
+    window.walkthrough("Start with midfill")
+    window.command("midfill: Diagnose")
+    wait_for("the report", lambda: "midfill: diagnosis" in window.text)
+    assert window.walkthrough("Start with midfill")["install"]
+    window.open(path)
+    window.go(0)
+    window.type(" ")
+    window.sees("width * height")
+    for _ in range(2):
+        window.command("midfill: Turn Suggestions On or Off in This Language")
+    window.command("midfill: Switch Model…")
+    window.page.get_by_text("needs no download").wait_for()
+    window.press("Escape")
+    assert window.walkthrough("Start with midfill") == dict.fromkeys(("install", "type", "model", "off"), True)
+    window.command("View: Close Editor")
+
+
 def test_a_killed_server_comes_back(window: Window, vscode: CodeServer) -> None:
     (pid,) = vscode.server_pids()
     os.kill(pid, signal.SIGKILL)
