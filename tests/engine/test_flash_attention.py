@@ -31,7 +31,7 @@ def backend(
     kernels = ReferenceKernels(shape)
     if name == FlashAttention.name:
         return FlashAttention(shape, kernels.of_flash_attn(), window=window), kernels
-    return TorchFlashAttention(shape, kernels.varlen_attn, window=window), kernels
+    return TorchFlashAttention(shape, kernels.flash_attention_forward, window=window), kernels
 
 
 def inputs(n_new: int, n_keys: int, shape: GPTBigCodeConfig, n_batch: int = 2) -> tuple[Tensor, Tensor]:
@@ -121,14 +121,12 @@ def test_appending_attends_as_a_growing_cache_does(multi_query, n_new) -> None:
     assert relative_error(got, eager(q, keys, eager.prepare(n_new, 20, None, q), layer_idx=0, dropout_p=0.0)) <= MAX_ERROR
 
 
-def test_one_new_row_is_said_without_a_bound_so_that_heads_are_folded_into_rows() -> None:
-    for n_new, window in ((1, (-1, -1)), (2, (-1, 0))):
-        shape = config()
-        attention, kernels = backend(TorchFlashAttention.name, shape)
-        q, new = inputs(n_new, n_new, shape)
-        attention.append(q, new, torch.zeros(2, 512, 1, 16).bfloat16(), NewRows(torch.tensor([3, 4]), n_new, 512), layer_idx=0)
-        assert kernels.calls[0][1]["window_size"] == window
-        assert kernels.calls[0][1]["max_k"] == 512
+def test_the_bound_on_keys_is_the_caches_so_that_a_recorded_pass_never_needs_another_kernel() -> None:
+    shape = config()
+    attention, kernels = backend(TorchFlashAttention.name, shape)
+    q, new = inputs(2, 2, shape)
+    attention.append(q, new, torch.zeros(2, 512, 1, 16).bfloat16(), NewRows(torch.tensor([3, 4]), 2, 512), layer_idx=0)
+    assert kernels.calls[0][1]["max_k"] == 512
 
 
 @BOTH
