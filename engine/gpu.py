@@ -24,6 +24,9 @@ TRIALS = ((1, 300), (5, 300), (300, 0))  # new rows, cached ones
 
 def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -> Stepper:
     """How the model is to be run; replaces its attention where that fails."""
+    if model.device.type == "cuda":
+        torch.cuda.set_device(model.device)  # streams and graphs are made on the current one
+    never_plan()
     reason = why_unfit(model.transformer.attention, model)
     if reason is not None:
         log.warning("attention %s is not used: %s; sdpa serves instead", model.transformer.attention.name, reason)
@@ -35,6 +38,11 @@ def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -
         log.warning("decoding is not recorded as CUDA graphs, every kernel is launched by itself: %s", error)
         return EagerStepper(model)
     return GraphStepper(model, static)
+
+
+def never_plan() -> None:
+    """Takes cuDNN's attention from those that SDPA may choose: it is planned anew for every length, for tenths of a second."""
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @torch.inference_mode()
