@@ -73,7 +73,8 @@ class _Flash(ABC):
         """Attends with the kernel, or with `SdpaAttention` beside padding; see `Attention`."""
         if mask is not None:
             return self._sdpa(q, kv, mask, layer_idx=layer_idx, dropout_p=dropout_p)
-        return self._attend(q, *_halves(kv.transpose(1, 2)), dropout_p).flatten(2)
+        key, value = _halves(kv.transpose(1, 2))  # (B, S, K, D) each
+        return self._attend(q, key, value, dropout_p).flatten(2)
 
     @abstractmethod
     def _attend(self, q: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
