@@ -153,9 +153,14 @@ def why_no_flash(dtype: torch.dtype, device: torch.device | None) -> list[str]:
 
 def choose_flash() -> tuple[str, str]:
     """Which of the two serves, and why."""
+    why_not = "is not installed"
     if importlib.util.find_spec("flash_attn") is not None:
-        return FlashAttention.name, "FlashAttention-2 of the flash-attn package, which is installed"
-    return TorchFlashAttention.name, "torch's own FlashAttention-2, for the flash-attn package is not installed"
+        try:
+            FlashKernels.load()
+            return FlashAttention.name, "FlashAttention-2 of the flash-attn package, which is installed"
+        except (ImportError, AttributeError, OSError) as error:  # as where it was built for another release of torch
+            why_not = f"cannot be loaded: {str(error).partition(chr(10))[0]}"
+    return TorchFlashAttention.name, f"torch's own FlashAttention-2, for the flash-attn package {why_not}"
 
 
 def _dotted(capability: tuple[int, int]) -> str:
