@@ -112,7 +112,7 @@ class TorchFlashAttention(_Flash):
 
     def __init__(self, config: GPTBigCodeConfig, forward: Forward | None = None, *, window: int | None = None) -> None:
         super().__init__(config, window=window)
-        self._forward = forward or torch.ops.aten._flash_attention_forward
+        self._forward = forward or torch.ops.aten._flash_attention_forward.default
         self._options: dict[str, Any] = {"scale": self.scale, "window_size_left": self._n_left, "window_size_right": -1}
 
     def append(self, q: Tensor, new: Tensor, kv: Tensor, rows: NewRows, *, layer_idx: int) -> Tensor:

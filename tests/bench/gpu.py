@@ -214,7 +214,7 @@ def aims(found: dict[str, Any]) -> dict[str, Any]:
 
 def check(plan: Plan, out: Path) -> dict[str, Any]:
     """Runs the plan, what others are measured at last; the report as it was written."""
-    gpu.never_plan()  # as in the engine
+    gpu.never_plan()  # as in the engine; transformers is spared the plans too, one for each token that it decodes
     report = Report(plan.device, plan.time_s, out)
     has_package = version("flash-attn") is not None
     backends = [backend for backend in plan.backends if backend != "flash_attn" or has_package]

@@ -70,6 +70,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "capability": list(torch.cuda.get_device_capability(device)) if on_gpu else None,
         "memory_bytes": torch.cuda.get_device_properties(device).total_memory if on_gpu else None,
         "cuda": torch.version.cuda,
+        "sdpa_may_choose_cudnn": torch.backends.cuda.cudnn_sdp_enabled(),
         "driver": driver() if on_gpu else None,
         "versions": {name: version(name) for name in packages},
     }

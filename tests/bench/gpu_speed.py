@@ -202,12 +202,7 @@ def transformers_model(model: GPTBigCodeForCausalLM, attention: str) -> Iterator
         torch.set_default_dtype(before)
     theirs.load_state_dict(model.state_dict(), assign=True)
     theirs.tie_weights()
-    chooses_cudnn = torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cuda.enable_cudnn_sdp(True)  # torch's default
-    try:
-        yield theirs.eval()
-    finally:
-        torch.backends.cuda.enable_cudnn_sdp(chooses_cudnn)
+    yield theirs.eval()
 
 
 def their_prefill_ms(theirs: object, ids: Ids, clock: Clock) -> float:
