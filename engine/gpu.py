@@ -27,10 +27,7 @@ def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -
     if model.device.type == "cuda":
         torch.cuda.set_device(model.device)  # streams and graphs are made on the current one
     never_plan()
-    reason = why_unfit(model.transformer.attention, model)
-    if reason is not None:
-        log.warning("attention %s is not used: %s; sdpa serves instead", model.transformer.attention.name, reason)
-        model.transformer.attention = SdpaAttention(model.config)
+    replace_unfit(model)
     try:
         static = StaticDecoder(model, make_appending(model.transformer.attention, model.config), record)
         static.warm_up()
@@ -38,6 +35,14 @@ def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -
         log.warning("decoding is not recorded as CUDA graphs, every kernel is launched by itself: %s", error)
         return EagerStepper(model)
     return GraphStepper(model, static)
+
+
+def replace_unfit(model: GPTBigCodeForCausalLM) -> None:
+    """Puts sdpa in place of an attention that fails on the model's device or is not the reference there."""
+    reason = why_unfit(model.transformer.attention, model)
+    if reason is not None:
+        log.warning("attention %s is not used: %s; sdpa serves instead", model.transformer.attention.name, reason)
+        model.transformer.attention = SdpaAttention(model.config)
 
 
 def never_plan() -> None:

@@ -25,18 +25,18 @@ def _attention(found: dict[str, Any], models: list[str]) -> tuple[str, dict[str,
     groups: dict[str, dict[str, float]] = {}
     documented = found.get("documented", {"lengths": []})
     for row in documented["lengths"]:
-        place = f"{documented['model']}\n{row['n_tokens']}"
+        place, ours = f"{documented['model']}\n{row['n_tokens']}", _label(documented["attention"])
         series = {
             "native": row["native_ms"],
             "native, FlashAttention-2": row["native_flash_ms"],
             "eager here": row["eager_ms"],
-            "FlashAttention-2": row["flash_ms"],
+            ours: row["flash_ms"],
         }
         groups[place] = {name: ms for name, ms in series.items() if not isinstance(ms, str)}
     for name in models:
         theirs = _by_length(found.get(f"{name} beside transformers", {}).get("eager"))
         for row in found.get(name, {"lengths": []})["lengths"]:
-            group = groups[f"{name}\n{row['n_tokens']}"] = {"FlashAttention-2": row["prefill_ms"]}
+            group = groups[f"{name}\n{row['n_tokens']}"] = {_label(found[name]["attention"]): row["prefill_ms"]}
             if row["n_tokens"] in theirs:
                 group["native"] = theirs[row["n_tokens"]]["prefill_ms"]
     return "prompt, ms", groups
@@ -68,6 +68,10 @@ def _share(found: dict[str, Any], models: list[str]) -> tuple[str, dict[str, dic
         for row in found.get(name, {"lengths": []})["lengths"]:
             groups[f"{name}\n{row['n_tokens']}"] = {"share of the memory's bandwidth": row["hbm_share"]}
     return "share of the limit", groups
+
+
+def _label(attention: str) -> str:
+    return "FlashAttention-2" if "flash" in attention else f"{attention} here"
 
 
 def _by_length(rows: Any) -> dict[int, dict[str, float]]:
