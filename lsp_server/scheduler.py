@@ -34,6 +34,16 @@ _REST_S = 0.15  # without a key, after which it pays to go on behind a suggestio
 _BEHIND_S = 10.0  # for that
 
 
+class _Turn:
+    """A request that is being answered, by the task that it came in; over once a newer one or an edit has ended it."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task: asyncio.Task[Any] = task
+        self.is_over = False
+
+
 class Scheduler:
     """Owns the engine and everything that is running on it."""
 
@@ -45,7 +55,7 @@ class Scheduler:
         self._tracer = tracer
         self._rhythm = Rhythm()
         self._suggestions = Suggestions()
-        self._turns: dict[str, asyncio.Task[tuple[Suggestion, ...]]] = {}
+        self._turns: dict[str, _Turn] = {}
         self._live: dict[str, Decode] = {}
         self._behind: dict[str, Behind] = {}
         self._resting: dict[str, Query] = {}  # the last request, while nothing was typed since
@@ -62,26 +72,26 @@ class Scheduler:
         """
         uri = query.document.uri
         self._end_turn(uri)
-        turn = self._turns[uri] = asyncio.create_task(self._answer(query, settings))
+        turn = self._turns[uri] = _Turn()
+        suggestions: tuple[Suggestion, ...] = ()
         try:
-            await asyncio.wait((turn,))
+            suggestions = await self._answer(query, settings)
         except asyncio.CancelledError:
-            turn.cancel()
-            if self._turns.get(uri) is turn:  # else the decode is a newer request's
-                self._stop_decode(uri)
-            self._tracer.answered(query.document.version, Counters(finish=Finish.CANCELLED), "")
-            raise
+            if not turn.is_over or turn.task.uncancel():  # by the client
+                if not turn.is_over:  # else the decode is a newer request's
+                    self._stop_decode(uri)
+                self._tracer.answered(query.document.version, Counters(finish=Finish.CANCELLED), "")
+                raise
         finally:
-            is_newest = self._turns.get(uri) is turn
-            if is_newest:
+            if not turn.is_over:
                 del self._turns[uri]
-        if turn.cancelled() or not is_newest:
+        if turn.is_over:
             self._tracer.silent(query.document.version, Reason.SUPERSEDED)
             return ()
         if settings.prefetch and settings.enabled and not query.document.private:
             self._resting[uri] = query
             self._spawn(self._foresee_enter(query))
-        return turn.result()
+        return suggestions
 
     def opened(self, document: Document, settings: Settings) -> None:
         """Starts afresh on a document and has its first window prefilled.
@@ -145,10 +155,13 @@ class Scheduler:
 
     async def aclose(self) -> None:
         """Ends all work and lets go of the engine."""
-        tasks = [*self._turns.values(), *(live.task for live in self._live.values()), *self._background]
+        turns = [turn.task for turn in self._turns.values()]
+        for uri in [*self._turns]:
+            self._end_turn(uri)
+        tasks = [*(live.task for live in self._live.values()), *self._background]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*turns, *tasks, return_exceptions=True)
         await self._backend.aclose()
 
     async def _answer(self, query: Query, settings: Settings) -> tuple[Suggestion, ...]:
@@ -256,7 +269,8 @@ class Scheduler:
 
     def _end_turn(self, uri: str) -> None:
         if turn := self._turns.pop(uri, None):
-            turn.cancel()
+            turn.is_over = True
+            turn.task.cancel()
 
     async def _go_on_behind(self, query: Query, shown: Completion, settings: Settings, *, rest_s: float) -> None:
         """Once the cursor rests, has written what follows a suggestion, in case that it is accepted; only once for each.
