@@ -90,7 +90,7 @@ class Scheduler:
             return ()
         if settings.prefetch and settings.enabled and not query.document.private:
             self._resting[uri] = query
-            self._spawn(self._foresee_enter(query))
+            asyncio.get_running_loop().call_later(_REST_S, self._rested, query)
         return suggestions
 
     def opened(self, document: Document, settings: Settings) -> None:
@@ -125,7 +125,9 @@ class Scheduler:
         """Has the next suggestion written, unless it is already."""
         if found := self._suggestions.find(suggestion_id):
             self._suggestions.accept(suggestion_id)
-            self._spawn(self._go_on_behind(found[0].query, found[1], settings, rest_s=0.0))
+            query, whole = found[0].query, found[1]
+            behind = self._behind.setdefault(query.document.uri, Behind(whole.id, Origin(query, whole.prompt), whole.text))
+            self._spawn(self._go_on_behind(behind, settings))
 
     def closed(self, uri: str) -> None:
         """Drops everything about a document, here and in the engine."""
@@ -158,6 +160,8 @@ class Scheduler:
         turns = [turn.task for turn in self._turns.values()]
         for uri in [*self._turns]:
             self._end_turn(uri)
+        self._resting.clear()
+        self._behind.clear()
         tasks = [*(live.task for live in self._live.values()), *self._background]
         for task in tasks:
             task.cancel()
@@ -204,10 +208,13 @@ class Scheduler:
             choices, verdict = (), Verdict(unwanted)
         self.verdicts[query.document.uri] = verdict
         self.last = counters
-        self._tracer.answered(query.document.version, counters, choices[0].text if choices else "")
         suggestions = self._show(query, choices)
-        if choices and settings.compute_ahead:
-            self._spawn(self._go_on_behind(query, choices[0], settings, rest_s=_REST_S))
+        loop, uri, first = asyncio.get_running_loop(), query.document.uri, next(iter(choices), None)
+        # A timer that is due at once, for its turn comes after the reply: that was called already when the timers are read.
+        loop.call_later(0, self._tracer.answered, query.document.version, counters, first.text if first else "")
+        if first and settings.compute_ahead and uri not in self._behind:
+            behind = self._behind[uri] = Behind(first.id, Origin(query, first.prompt), first.text)
+            loop.call_later(_REST_S, self._rested_behind, behind, settings)
         return suggestions
 
     def _show(self, query: Query, choices: tuple[Completion, ...]) -> tuple[Suggestion, ...]:
@@ -272,17 +279,15 @@ class Scheduler:
             turn.is_over = True
             turn.task.cancel()
 
-    async def _go_on_behind(self, query: Query, shown: Completion, settings: Settings, *, rest_s: float) -> None:
-        """Once the cursor rests, has written what follows a suggestion, in case that it is accepted; only once for each.
+    def _rested_behind(self, behind: Behind, settings: Settings) -> None:
+        """Typing into a suggestion neither starts what goes on behind it again nor stops it."""
+        if self._behind.get(behind.origin.query.document.uri) is behind:
+            self._spawn(self._go_on_behind(behind, settings))
 
-        Typing into the suggestion neither starts this again nor stops it. At a line's end it goes on over it.
-        """
-        uri = query.document.uri
-        if uri in self._behind and rest_s:
-            return
-        behind = self._behind.setdefault(uri, Behind(shown.id, Origin(query, shown.prompt), shown.text))
-        await asyncio.sleep(rest_s)
-        if self._behind.get(uri) is not behind or uri in self._live:
+    async def _go_on_behind(self, behind: Behind, settings: Settings) -> None:
+        """Has written what follows a suggestion, in case that it is accepted, unless something is; at a line's end over it."""
+        uri = behind.origin.query.document.uri
+        if uri in self._live:
             return
         accepted = behind.accepted
         prompt = cut(accepted.document.text, accepted.offset, await self._backend.max_chars())
@@ -296,10 +301,13 @@ class Scheduler:
             task = Task(origin=behind.origin, prompt=prompt, ids=ids, end=end, ahead_of=behind.text)
             self._start_decode(task, settings, asyncio.get_running_loop().time() + _BEHIND_S)
 
+    def _rested(self, query: Query) -> None:
+        if self._resting.get(query.document.uri) is query:
+            self._spawn(self._foresee_enter(query))
+
     async def _foresee_enter(self, query: Query) -> None:
-        """Once the cursor rests between two brackets, has the prompt cached that Enter will make of this one."""
+        """Where the cursor rests between two brackets, has the prompt cached that Enter will make of this one."""
         document = query.document
-        await asyncio.sleep(_REST_S)
         if live := self._live.get(document.uri):
             await asyncio.wait((live.task,))
         if self._resting.get(document.uri) is not query:
