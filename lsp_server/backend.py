@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from engine.api import (
     Chunk,
+    Counters,
     Engine,
     EngineClosed,
     EngineError,
@@ -73,8 +74,8 @@ class Backend:
                 await asyncio.sleep(_LOAD_POLL_S)
         return self._max_chars
 
-    def decode(self, task: Task, settings: Settings, deadline_ms: float) -> Decode:
-        """Has completions written."""
+    def decode(self, task: Task, settings: Settings, deadline_ms: float, count: Callable[[Counters], None]) -> Decode:
+        """Has completions written; `count` is told once what they cost, also where they were stopped."""
         request = Request(
             document=task.origin.query.document.uri,
             prefix=task.prompt.prefix,
@@ -85,7 +86,7 @@ class Backend:
             deadline_ms=max(1.0, deadline_ms),
             speculative=bool(task.ahead_of),
         )
-        return Decode(task, self._engine.complete(request))
+        return Decode(task, self._engine.complete(request, count), count)
 
     async def prefetch(self, uri: str, prompt: Prompt) -> None:
         """Has a prompt cached, while nobody waits."""
@@ -128,7 +129,9 @@ class _NoEngine:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def complete(
+        self, request: Request, on_stopped: Callable[[Counters], None] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         raise EngineClosed(self._reason)
         yield Chunk(text="")
 

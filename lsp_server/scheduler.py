@@ -257,7 +257,9 @@ class Scheduler:
         uri = task.origin.query.document.uri
         self._stop_decode(uri)
         left_ms = (deadline - asyncio.get_running_loop().time()) * 1000
-        fresh = self._live[uri] = self._backend.decode(task, settings, left_ms)
+        stats = self._tracer.stats
+        count = stats.written_ahead if task.ahead_of else stats.written
+        fresh = self._live[uri] = self._backend.decode(task, settings, left_ms, count)
         fresh.task.add_done_callback(lambda _: self._decoded(uri, fresh))
         return fresh
 
@@ -265,8 +267,6 @@ class Scheduler:
         """Remembers what a decode wrote, also where nobody waited for its end; one that was stopped is no longer live."""
         if self._live.get(uri) is decode:
             del self._live[uri]
-            if decode.what.ahead_of:
-                self._tracer.stats.written_ahead(decode.counters)
             is_whole = decode.counters.finish not in (Finish.DEADLINE, Finish.CANCELLED, Finish.ERROR)
             self._suggestions.remember(uri, (each for each in decode.completions if each.text or is_whole))
 
