@@ -179,7 +179,7 @@ class Scheduler:
             async with asyncio.timeout_at(deadline):
                 prompt = cut(document.text, query.offset, await self._backend.max_chars())
         except TimeoutError:
-            return self._silent(query, Verdict(Reason.LOADING))
+            return self._silent(query, self._backend.loading or Verdict(Reason.LOADING))
         except EngineClosed as error:
             return self._silent(query, Verdict(Reason.ENGINE_DOWN, str(error)))
         if shown := self._suggestions.shown(document.uri, prompt, invoked=query.invoked):
@@ -198,6 +198,8 @@ class Scheduler:
         task = Task(origin=Origin(query, prompt), prompt=prompt, ids=tuple(ids), end=end)
         decode = await self._decode(task, settings, deadline)
         judged = judge(decode.after(prompt), place, held_to, settings, failure=decode.failure)
+        if judged.verdict.reason is Reason.DEADLINE and (loading := self._backend.loading):
+            judged = Judged(verdict=loading)
         await sleep_until(show_s)
         return self._serve(query, judged, decode.counters, settings)
 

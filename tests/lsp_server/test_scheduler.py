@@ -16,6 +16,7 @@ from lsp_server.settings import Settings
 from lsp_server.stats import Stats
 from lsp_server.text import Text
 from lsp_server.tracing import Tracer
+from lsp_server.verdict import Reason, Verdict
 from tests.lsp_server.clock import run
 from tests.lsp_server.places import split
 
@@ -319,8 +320,31 @@ def test_while_loading_a_request_is_answered_empty_by_its_deadline_and_later_one
         scheduler.opened(query.document, SETTINGS)
         assert await scheduler.suggest(query, SETTINGS) == ()
         assert loop.time() == pytest.approx(1.0)
+        assert scheduler.verdicts["u"] == Verdict(Reason.LOADING)
         [suggestion] = await scheduler.suggest(query, replace(SETTINGS, deadline_ms=5000))
         assert suggestion.text == "sum(items)"
+        await scheduler.aclose()
+
+    run(scenario())
+
+
+class HalfLoadedEngine(ScriptedEngine):
+    """Knows its window, but writes nothing before its weights are there, in three seconds."""
+
+    async def status(self) -> Status:
+        status, progress = await super().status(), asyncio.get_running_loop().time() / 3
+        return status if progress >= 1 else replace(status, state=State.LOADING, progress=progress)
+
+
+def test_a_deadline_that_passes_while_the_weights_load_is_put_down_to_that() -> None:
+    async def scenario() -> None:
+        scheduler = Scheduler(lambda: HalfLoadedEngine([Rule(prefix_ends="", text="late", token_ms=3000)]), Tracer())
+        query = Query(Document(uri="u", language="", version=1, text=Text.of("a = ")), 4)
+        for at_s, expected in [(0.0, "0% of its weights are read"), (1.5, "50% of its weights are read"), (3.0, None)]:
+            await asyncio.sleep(at_s - asyncio.get_running_loop().time())
+            await scheduler.status()
+            assert await scheduler.suggest(query, replace(SETTINGS, deadline_ms=500)) == ()
+            assert scheduler.verdicts["u"] == (Verdict(Reason.LOADING, expected) if expected else Verdict(Reason.DEADLINE))
         await scheduler.aclose()
 
     run(scenario())
