@@ -146,11 +146,11 @@ def _from_code(prefix: str) -> str:
 
 @lru_cache(maxsize=16)
 def _up_to_code(suffix: str) -> str:
-    """Cuts what follows where a statement has its end that is in none."""
+    """Cuts what follows where a statement has its end that is in none, or at least a line."""
     if len(suffix) <= MAX_AFTER:
         return suffix
     borders = [match.start() for match in _STATEMENT.finditer(suffix, 1, MAX_AFTER)]
-    return suffix[: borders[-1] + 1 if borders else MAX_AFTER]
+    return suffix[: (borders[-1] if borders else suffix.rfind("\n", 0, MAX_AFTER)) + 1 or MAX_AFTER]
 
 
 @lru_cache(maxsize=16)
