@@ -41,7 +41,7 @@ def why_off(document: Document, settings: Settings) -> Verdict | None:
 def place_at(query: Query) -> Place:
     """Reads the place of a request. More of the document than a prompt's window may hold: that can begin inside a string."""
     text, offset = query.document.text, query.offset
-    before = text.slice(max(0, offset - MAX_BEFORE) // STEP * STEP, offset)
+    before = text.slice(max(0, offset - MAX_BEFORE - 1) // STEP * STEP, offset)
     return Place.at(query.document.language, before, text.slice(offset, min(text.n_chars, offset + MAX_AFTER + 1)))
 
 
