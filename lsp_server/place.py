@@ -75,7 +75,9 @@ class Place:
         While one types, only the cursor's line is read: what stands above and below stays, and was read at the key before.
         """
         language = _ALIASES.get(language.casefold(), language)
-        prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") for text in (prefix, suffix))
+        prefix, suffix = (
+            text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text for text in (prefix, suffix)
+        )
         prefix, suffix = _from_code(prefix), _up_to_code(suffix)
         line_start = prefix.rfind("\n") + 1
         above, head = prefix[:line_start], prefix[line_start:]
@@ -137,11 +139,13 @@ def _from_code(prefix: str) -> str:
     if len(prefix) <= MAX_BEFORE:
         return prefix
     start = -(-(len(prefix) - MAX_BEFORE) // STEP) * STEP
-    code = _TOP_LEVEL.search(prefix, start)
-    if code:
-        return prefix[code.start() :]
-    line_start = prefix.find("\n", start, start + STEP) + 1
-    return prefix[line_start or start :]
+    return prefix[_code_start(prefix[: prefix.rfind("\n") + 1], start) :]
+
+
+@lru_cache(maxsize=8)
+def _code_start(above: str, start: int) -> int:
+    code = _TOP_LEVEL.search(above, start)
+    return code.start() if code else above.find("\n", start, start + STEP) + 1 or start
 
 
 @lru_cache(maxsize=16)
@@ -240,8 +244,10 @@ def _unit(above: str, head: str, below: str, language: str) -> str:
     here = _steps(head, before.last, opens=before.opens, is_bare=is_bare)
     behind = _steps(below, None, opens=False, is_bare=is_bare)  # what is missing at the cursor is no step
     parts = (before, here, behind)
-    in_blocks = sum((part.in_blocks for part in parts), Counter[int]())
-    elsewhere = sum((part.elsewhere for part in parts), Counter[int]())
+    in_blocks, elsewhere = Counter[int](), Counter[int]()
+    for part in parts:
+        in_blocks.update(part.in_blocks)
+        elsewhere.update(part.elsewhere)
     n_tabs = sum(part.n_tabs for part in parts)
     steps = in_blocks or (Counter[int]() if language in _CONTINUES_DEEPER else elsewhere)
     if n_tabs > (0 if language in _BY_TABS else in_blocks.total() + elsewhere.total()):
