@@ -75,9 +75,7 @@ class Place:
         While one types, only the cursor's line is read: what stands above and below stays, and was read at the key before.
         """
         language = _ALIASES.get(language.casefold(), language)
-        prefix, suffix = (
-            text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text for text in (prefix, suffix)
-        )
+        prefix, suffix = (text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text for text in (prefix, suffix))
         prefix, suffix = _from_code(prefix), _up_to_code(suffix)
         line_start = prefix.rfind("\n") + 1
         above, head = prefix[:line_start], prefix[line_start:]
