@@ -88,8 +88,7 @@ bench-typing-peers: .venv/installed
 
 # On a CUDA machine: build/bench/gpu.json, three charts and the tests marked gpu, in under 8 minutes, without network.
 gpu-check: .venv/installed
-	$(BIN)/python -m tests.bench.gpu $(ARGS)
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m tests.bench.gpu $(ARGS); bench=$$?; $(BIN)/python -m pytest -m gpu tests/engine && exit $$bench
 
 bench-e2e-nvim: .venv/installed install-nvim
 	$(BIN)/python -m tests.e2e.nvim.latency $(ARGS)

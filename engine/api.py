@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -167,9 +167,10 @@ class Status:
 class Engine(Protocol):
     """A resident model that fills in the middle; every implementation passes one contract test-suite."""
 
-    def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    def complete(self, request: Request, on_stopped: Callable[[Counters], None] | None = None) -> AsyncGenerator[Chunk, None]:
         """Streams the completion; closing the stream cancels it at the next layer.
 
+        `on_stopped` is told, as soon as they are known, the counters of a stream that was closed before they came in it.
         Raises: EngineError where the engine failed; bad text never does.
         """
         ...

@@ -47,6 +47,12 @@ class NewRows:
         return torch.arange(n_batch + 1, dtype=torch.int32, device=self._lengths.device) * self._n_new
 
     @cached_property
+    def key_offsets(self) -> Tensor:
+        """Where each sequence's keys begin in the cache. Shapes: result (B + 1,) int32."""
+        n_batch = len(self._lengths)
+        return torch.arange(n_batch + 1, dtype=torch.int32, device=self._lengths.device) * self._capacity
+
+    @cached_property
     def pages(self) -> Tensor:
         """The table of pages: each sequence has its own, in order. Shapes: result (B, C / page) int32."""
         n_batch, n_pages = len(self._lengths), self._capacity // PAGE_TOKENS

@@ -6,8 +6,10 @@ sees keys 0 … S - T + t. Source: Shazeer 2019, arXiv:1911.02150; the eager ari
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
+from subprocess import SubprocessError
 from typing import Protocol
 
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.config import GPTBigCodeConfig
+
+log = logging.getLogger(__name__)
 
 
 class Attention(Protocol):
@@ -76,6 +80,7 @@ class EagerAttention:
         self.softmax_in_fp32 = config.attention_softmax_in_fp32
         self.scale_by_layer = config.attention_softmax_in_fp32 and config.scale_attention_softmax_in_fp32
         self._masked: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._is_compilable = True  # until it has failed
 
     def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
         """A single new token sees every key, so it needs a mask only beside padding."""
@@ -102,8 +107,16 @@ class EagerAttention:
 
     def _softmax(self, scores: Tensor, mask: Tensor | None, unscale: int) -> Tensor:
         dtype = torch.float32 if self.softmax_in_fp32 else scores.dtype
-        softmax = self._compiled_softmax if scores.is_cuda else fused_softmax  # eager torch is faster on a CPU
-        return softmax(scores, mask, self._mask_value(dtype, scores.device), unscale, dtype)
+        arguments = scores, mask, self._mask_value(dtype, scores.device), unscale, dtype
+        if scores.is_cuda and self._is_compilable:  # eager torch is faster on a CPU
+            try:
+                return self._compiled_softmax(*arguments)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, OSError, SubprocessError) as error:  # as where there is no C compiler
+                log.warning("the softmax runs in several kernels, for it cannot be compiled: %s", str(error).partition("\n")[0])
+                self._is_compilable = False
+        return fused_softmax(*arguments)
 
     @cached_property
     def _compiled_softmax(self) -> Callable[..., Tensor]:

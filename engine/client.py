@@ -8,14 +8,13 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
-from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Request, State, Status
+from engine.api import Chunk, Counters, EngineClosed, EngineError, EngineOptions, Request, State, Status
 from engine.child import start_child
 from engine.link import Link
 from engine.starter import connect, connect_or_start
 from engine.wire import (
     ERRORS,
     Answer,
-    Cancel,
     Complete,
     Failure,
     ForgetDocument,
@@ -58,20 +57,24 @@ class ProcessEngine:
         self._not_before_s = 0.0
         self._closed = False
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def complete(
+        self, request: Request, on_stopped: Callable[[Counters], None] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         """Streams the answer; see `Engine.complete`."""
         link = await self._connect()
+        is_over = False
         with link.expect() as (message_id, replies):
             link.send(Complete(message_id, request))
             try:
-                while True:
-                    chunk = _chunk_of(await replies.get(), link)
+                while not is_over:
+                    reply = await replies.get()
+                    is_over = not isinstance(reply, Answer) or reply.chunk.counters is not None
+                    chunk = _chunk_of(reply, link)
                     self._n_failures = 0
                     yield chunk
-                    if chunk.counters is not None:
-                        return
             finally:
-                link.send(Cancel(message_id))
+                if not is_over:
+                    link.stop(message_id, on_stopped)
 
     async def prefetch(self, request: Request) -> None:
         """Passes the request on; where there is no engine it is dropped, for nobody waits for it."""

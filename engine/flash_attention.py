@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ MAX_HEAD_DIM, HEAD_DIM_STEP = 256, 8
 HALVES = (torch.float16, torch.bfloat16)
 
 Kernel = Callable[..., Tensor]
+Forward = Callable[..., tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class FlashKernels:
         return cls(package.flash_attn_func, package.flash_attn_with_kvcache)
 
 
-class _Flash:
+class _Flash(ABC):
     """What both have in common: when they cannot serve, and who does then."""
 
     name: str
@@ -57,11 +59,26 @@ class _Flash:
         self._n_left = -1 if window is None else window - 1  # keys that a row sees before itself, as the kernels count
         self._sdpa = SdpaAttention(config)
 
-    def _check(self, keep: Tensor | None, like: Tensor) -> None:
+    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
+        """Nothing without padding: the kernel is causal by itself, bottom-right."""
         if like.dtype not in HALVES:
             raise EngineError(f"attention {self.name!r} takes no {like.dtype}; cast the model to float16 or bfloat16 first")
-        if keep is not None and self._n_left >= 0:
+        if keep is None:
+            return None
+        if self._n_left >= 0:
             raise EngineError(f"attention {self.name!r} takes no window beside padding")
+        return self._sdpa.prepare(n_new, n_cached, keep, like)
+
+    def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
+        """Attends with the kernel, or with `SdpaAttention` beside padding; see `Attention`."""
+        if mask is not None:
+            return self._sdpa(q, kv, mask, layer_idx=layer_idx, dropout_p=dropout_p)
+        key, value = _halves(kv.transpose(1, 2))  # (B, S, K, D) each
+        return self._attend(q, key, value, dropout_p).flatten(2)
+
+    @abstractmethod
+    def _attend(self, q: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
+        """Causal attention. Shapes: q and result (B, T, H, D), key and value (B, S, K, D)."""
 
 
 class FlashAttention(_Flash):
@@ -74,77 +91,47 @@ class FlashAttention(_Flash):
         self._kernels = kernels or FlashKernels.load()
         self._options: dict[str, Any] = {"softmax_scale": self.scale, "causal": True, "window_size": (self._n_left, -1)}
 
-    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
-        """Nothing without padding: the kernel is causal by itself, bottom-right."""
-        self._check(keep, like)
-        return None if keep is None else self._sdpa.prepare(n_new, n_cached, keep, like)
-
-    def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
-        """Attends with `flash_attn_func`; see `Attention`."""
-        if mask is not None:
-            return self._sdpa(q, kv, mask, layer_idx=layer_idx, dropout_p=dropout_p)
-        key, value = _halves(kv.transpose(1, 2))  # (B, S, K, D) each
-        mixed = self._kernels.flash_attn_func(q, key, value, dropout_p=dropout_p, **self._options)
-        return mixed.flatten(2)
-
     def append(self, q: Tensor, new: Tensor, kv: Tensor, rows: NewRows, *, layer_idx: int) -> Tensor:
         """Attends with `flash_attn_with_kvcache`, which stores the new rows; see `AppendingAttention`."""
         key, value = _halves(new.transpose(1, 2))  # (B, T, K, D) each
         mixed = self._kernels.flash_attn_with_kvcache(q, *_halves(kv), key, value, cache_seqlens=rows.n_cached, **self._options)
         return mixed.flatten(2)
 
+    def _attend(self, q: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
+        return self._kernels.flash_attn_func(q, key, value, dropout_p=dropout_p, **self._options)
+
 
 class TorchFlashAttention(_Flash):
-    """torch's own FlashAttention-2: through SDPA where all keys are new or one row sees them all, else `varlen_attn`."""
+    """torch's own FlashAttention-2, asked for by its operator.
+
+    SDPA would rather take cuDNN's kernels on some devices, which are planned anew for every length, and has no bottom-right
+    causality; `varlen_attn` splits no keys among the device's processors, and is one call per sequence.
+    """
 
     name = "torch_flash"
 
-    def __init__(self, config: GPTBigCodeConfig, varlen: Kernel | None = None, *, window: int | None = None) -> None:
+    def __init__(self, config: GPTBigCodeConfig, forward: Forward | None = None, *, window: int | None = None) -> None:
         super().__init__(config, window=window)
-        self._varlen = varlen or importlib.import_module("torch.nn.attention.varlen").varlen_attn
-        self._options = {"scale": self.scale, "enable_gqa": config.n_kv_head != config.n_head}
-
-    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
-        """Where the sequence's rows and keys begin and end for `varlen_attn`, (2, 2) int32; for SDPA its own mask."""
-        self._check(keep, like)
-        if keep is not None or (self._n_left < 0 and (n_new == 1 or n_cached == 0)):
-            return self._sdpa.prepare(n_new, n_cached, keep, like)
-        return torch.stack(
-            [torch.arange(0, n + 1, n, dtype=torch.int32, device=like.device) for n in (n_new, n_new + n_cached)]
-        )
-
-    def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
-        """Attends with whichever kernel `prepare` has decided for; see `Attention`."""
-        if mask is None or mask.dim() != 2:
-            return self._sdpa(q, kv, mask, layer_idx=layer_idx, dropout_p=dropout_p)
-        window = (self._n_left, 0)
-        mixed = [
-            # one call per sequence: their ends in a larger buffer are no multiple of one row, as one call would want it
-            self._varlen(rows, *_halves(keys), *mask, len(rows), len(keys), window_size=window, **self._options)
-            for rows, keys in zip(q, kv.transpose(1, 2), strict=True)
-        ]
-        return torch.stack(mixed).flatten(2)
+        self._forward = forward or torch.ops.aten._flash_attention_forward.default
+        self._options: dict[str, Any] = {"scale": self.scale, "window_size_left": self._n_left, "window_size_right": -1}
 
     def append(self, q: Tensor, new: Tensor, kv: Tensor, rows: NewRows, *, layer_idx: int) -> Tensor:
         """Stores the new rows and attends over pages of the cache; see `AppendingAttention`."""
         store_rows(kv, new, rows)
         n_batch, n_new = q.shape[:2]
+        n_most = kv.shape[1]  # not the keys in use: a graph's kernels are chosen once
         pages = kv.view(-1, PAGE_TOKENS, *kv.shape[2:])  # (B * C / page, page, K, 2 * D)
-        # Behind a single row there is no key; left without a bound there, the kernel folds the heads into rows.
-        window = (self._n_left, -1 if n_new == 1 else 0)
-        mixed = self._varlen(
-            q.flatten(0, 1),
-            *_halves(pages),
-            rows.offsets,
-            None,
-            n_new,
-            kv.shape[1],  # not the keys in use: a graph's kernels are chosen once
-            window_size=window,
-            seqused_k=rows.n_keys,
-            block_table=rows.pages,
-            **self._options,
+        ends = rows.offsets, rows.key_offsets  # the latter only because one without the other is refused
+        mixed = self._call(
+            q.flatten(0, 1), *_halves(pages), *ends, n_new, n_most, 0.0, seqused_k=rows.n_keys, block_table=rows.pages
         )
         return mixed.view(n_batch, n_new, -1)
+
+    def _attend(self, q: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
+        return self._call(q, key, value, None, None, q.shape[1], key.shape[1], dropout_p)
+
+    def _call(self, *arguments: Any, **options: Any) -> Tensor:
+        return self._forward(*arguments, True, False, **self._options, **options)[0]  # causal, without a mask to debug
 
 
 def _halves(fused: Tensor) -> tuple[Tensor, ...]:
@@ -166,9 +153,14 @@ def why_no_flash(dtype: torch.dtype, device: torch.device | None) -> list[str]:
 
 def choose_flash() -> tuple[str, str]:
     """Which of the two serves, and why."""
+    why_not = "is not installed"
     if importlib.util.find_spec("flash_attn") is not None:
-        return FlashAttention.name, "FlashAttention-2 of the flash-attn package, which is installed"
-    return TorchFlashAttention.name, "torch's own FlashAttention-2, for the flash-attn package is not installed"
+        try:
+            FlashKernels.load()
+            return FlashAttention.name, "FlashAttention-2 of the flash-attn package, which is installed"
+        except (ImportError, AttributeError, OSError) as error:  # as where it was built for another release of torch
+            why_not = f"cannot be loaded: {str(error).partition(chr(10))[0]}"
+    return TorchFlashAttention.name, f"torch's own FlashAttention-2, for the flash-attn package {why_not}"
 
 
 def _dotted(capability: tuple[int, int]) -> str:

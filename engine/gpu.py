@@ -24,10 +24,10 @@ TRIALS = ((1, 300), (5, 300), (300, 0))  # new rows, cached ones
 
 def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -> Stepper:
     """How the model is to be run; replaces its attention where that fails."""
-    reason = why_unfit(model.transformer.attention, model)
-    if reason is not None:
-        log.warning("attention %s is not used: %s; sdpa serves instead", model.transformer.attention.name, reason)
-        model.transformer.attention = SdpaAttention(model.config)
+    if model.device.type == "cuda":
+        torch.cuda.set_device(model.device)  # streams and graphs are made on the current one
+    never_plan()
+    replace_unfit(model)
     try:
         static = StaticDecoder(model, make_appending(model.transformer.attention, model.config), record)
         static.warm_up()
@@ -35,6 +35,19 @@ def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -
         log.warning("decoding is not recorded as CUDA graphs, every kernel is launched by itself: %s", error)
         return EagerStepper(model)
     return GraphStepper(model, static)
+
+
+def replace_unfit(model: GPTBigCodeForCausalLM) -> None:
+    """Puts sdpa in place of an attention that fails on the model's device or is not the reference there."""
+    reason = why_unfit(model.transformer.attention, model)
+    if reason is not None:
+        log.warning("attention %s is not used: %s; sdpa serves instead", model.transformer.attention.name, reason)
+        model.transformer.attention = SdpaAttention(model.config)
+
+
+def never_plan() -> None:
+    """Takes cuDNN's attention from those that SDPA may choose: it is planned anew for every length, for tenths of a second."""
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @torch.inference_mode()

@@ -35,15 +35,17 @@ def record_nothing(run: Pass) -> Pass:
 
 def record_cuda_graph(run: Pass) -> Pass:
     """Runs the pass, so that kernels are loaded and workspaces allocated, and records it."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    graph = torch.cuda.CUDAGraph()
+    recording = torch.cuda.graph(graph, capture_error_mode="thread_local")  # other threads may go on with what they do
+    stream = recording.capture_stream  # the same for all graphs: a stream has workspaces of its own
+    assert stream is not None
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
+    with torch.cuda.stream(stream):  # around the recording too, which does not leave it where it fails
         for _ in range(2):
             run()
+        with recording:
+            run()
     torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on with what they do
-        run()
     return graph.replay
 
 

@@ -8,9 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.api import EngineClosed, Status
+from engine.api import Counters, EngineClosed, Status
 from engine.rendezvous import package_version
-from engine.wire import AskStatus, Channel, Farewell, Hello, TellStatus, ToEngine, ToServer, WireError
+from engine.wire import (
+    Answer,
+    AskStatus,
+    Cancel,
+    Channel,
+    Failure,
+    Farewell,
+    Hello,
+    TellStatus,
+    ToEngine,
+    ToServer,
+    WireError,
+)
 
 STATUS_TIMEOUT_S = 5.0  # its event loop may be held up for a second or two while it imports torch
 
@@ -23,6 +35,7 @@ class Link:
     def __init__(self, channel: Channel[ToServer]) -> None:
         self._channel = channel
         self._waiting: dict[int, Replies] = {}
+        self._stopped: dict[int, Callable[[Counters], None]] = {}  # completions whose reader has gone, but for their counters
         self._ids = itertools.count(1)
         self.is_alive = True
         self.reason = "the connection to the engine was lost"  # unless the engine says better
@@ -89,6 +102,21 @@ class Link:
                 self.reason = str(error)
                 self._channel.abort()
 
+    def stop(self, message_id: int, on_stopped: Callable[[Counters], None] | None) -> None:
+        """Ends what is expected of a completion, all but its counters, which `on_stopped` is told."""
+        replies = self._waiting[message_id]
+        if on_stopped is not None:
+            self._stopped[message_id] = on_stopped
+            while not replies.empty():
+                self._tell_stopped(replies.get_nowait())
+        self.send(Cancel(message_id))
+
+    def _tell_stopped(self, reply: ToServer | None) -> None:
+        if isinstance(reply, Failure):
+            self._stopped.pop(reply.id, None)
+        elif isinstance(reply, Answer) and reply.chunk.counters and (told := self._stopped.pop(reply.id, None)):
+            told(reply.chunk.counters)
+
     @contextmanager
     def expect(self) -> Iterator[tuple[int, Replies]]:
         """A fresh message id, and the queue that its replies go to while the block runs."""
@@ -114,8 +142,10 @@ class Link:
                     raise WireError("a second greeting came")
                 if isinstance(message, Farewell):
                     self.reason = message.reason
-                elif message.id in self._waiting:  # else its reader has gone, and these are the last chunks on their way
+                elif message.id in self._waiting:
                     self._waiting[message.id].put_nowait(message)
+                else:  # its reader has gone, and these are the last chunks on their way
+                    self._tell_stopped(message)
         except WireError as error:
             self.reason = f"the connection to the engine is cut: {error}"
         finally:

@@ -6,11 +6,23 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from engine.api import Chunk, EngineClosed, EngineError, EngineOptions, Finish, Order, OutOfMemory, Request, State, Status
+from engine.api import (
+    Chunk,
+    Counters,
+    EngineClosed,
+    EngineError,
+    EngineOptions,
+    Finish,
+    Order,
+    OutOfMemory,
+    Request,
+    State,
+    Status,
+)
 from engine.config import GPTBigCodeConfig
 from engine.fim import max_chars
 from engine.jobs import Forget, Job, JobQueue
@@ -38,13 +50,23 @@ class LocalEngine:
         self._worker = threading.Thread(target=self._work, name="midfill-engine", daemon=True)
         self._worker.start()
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def complete(
+        self, request: Request, on_stopped: Callable[[Counters], None] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         """Streams the answer; see `Engine.complete`."""
         if self._queue.is_closed:
             raise EngineClosed(self._status.detail or "the engine is closed")
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Chunk | EngineError] = asyncio.Queue()
-        job = Job(request, emit=lambda result: _hand_over(loop, results, result))
+        is_read = True
+
+        def take(result: Chunk | EngineError) -> None:
+            if is_read:
+                results.put_nowait(result)
+            elif on_stopped and isinstance(result, Chunk) and result.counters:
+                on_stopped(result.counters)
+
+        job = Job(request, emit=lambda result: _hand_over(loop, take, result))
         self._queue.put(job)
         timer = None
         if request.deadline_ms is not None:
@@ -58,6 +80,9 @@ class LocalEngine:
                 if result.counters is not None:
                     return
         finally:
+            is_read = False
+            while not results.empty():
+                take(results.get_nowait())
             job.cancel()
             self._queue.withdraw(job, Finish.CANCELLED)
             if timer is not None:
@@ -189,10 +214,10 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _hand_over(
-    loop: asyncio.AbstractEventLoop, results: asyncio.Queue[Chunk | EngineError], result: Chunk | EngineError
+    loop: asyncio.AbstractEventLoop, take: Callable[[Chunk | EngineError], None], result: Chunk | EngineError
 ) -> None:
     """Passes a result from the worker to the reader's loop, which may be gone by now."""
     try:
-        loop.call_soon_threadsafe(results.put_nowait, result)
+        loop.call_soon_threadsafe(take, result)
     except RuntimeError:
         log.debug("the reader's loop is closed; its result is dropped")

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
-from engine.api import Engine, EngineError, Request, State
+from engine.api import Chunk, Counters, Engine, EngineError, Request, State
 from engine.rendezvous import package_version
 from engine.wire import (
     Answer,
@@ -190,6 +190,7 @@ class Connection:
                 task = asyncio.create_task(self._complete(message))
                 self._completions[message.id] = task
                 task.add_done_callback(lambda _: self._completions.pop(message.id, None))
+                await asyncio.sleep(0)  # it begins: one that is cancelled before has no counters to tell
             case Cancel():
                 if message.id in self._completions:
                     self._completions[message.id].cancel()
@@ -205,9 +206,13 @@ class Connection:
                 raise WireError("a second greeting came")
 
     async def _complete(self, message: Complete) -> None:
+        def tell(counters: Counters) -> None:
+            with contextlib.suppress(WireError):
+                self._channel.send(Answer(message.id, Chunk(text="", counters=counters)))
+
         try:
             try:
-                async with aclosing(self._engine.complete(self._own(message.request))) as chunks:
+                async with aclosing(self._engine.complete(self._own(message.request), tell)) as chunks:
                     async for chunk in chunks:
                         self._channel.send(Answer(message.id, chunk))
                         await self._channel.drain()

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
 NATIVE = "native"  # the attention of the int8 kernels
 CACHE_SHARE = 0.25  # of free memory, where the user set no budget
+ASSUMED_FREE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,4 +166,7 @@ def _device(wanted: str) -> tuple[torch.device, str]:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError):  # Windows and macOS do not say
+        return ASSUMED_FREE_BYTES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,35 +71,44 @@ class ScriptedEngine:
             raise EngineError(f"script {path} must be a JSON list of rules, got {type(entries).__name__}")
         return cls([_rule(entry, f"script {path}, rule {idx}") for idx, entry in enumerate(entries)])
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def complete(
+        self, request: Request, on_stopped: Callable[[Counters], None] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         """Writes on until the text, a limit or the stream ends; where the rule has no other text, alternatives are the same."""
         self._require_open()
         rule = next((each for each in self._rules if request.prefix.endswith(each.prefix_ends)), Rule(prefix_ends=""))
         start = asyncio.get_running_loop().time()
-        counters = Counters(finish=Finish.CANCELLED)
+        n_written, first_ms, finish, is_whole = 0, None, Finish.CANCELLED, False
+
+        def counters() -> Counters:
+            return Counters(decoded=n_written, first_ms=first_ms, total_ms=_ms_since(start), finish=finish)
+
         self._n_running += 1
         try:
             for choice in range(request.n):
-                n_before, finish = counters.decoded, Finish.END_OF_TEXT
+                n_before, ended = n_written, Finish.END_OF_TEXT
                 text = (rule.text, *rule.others)[min(choice, len(rule.others))]
                 for token in _TOKEN.findall(text):
-                    n_decoded = counters.decoded - n_before
+                    n_decoded = n_written - n_before
                     if stopped := await self._wait_for(token, rule, request=request, start=start, n_decoded=n_decoded):
-                        finish = stopped
+                        ended = stopped
                         break
-                    first_ms = _ms_since(start) if counters.first_ms is None else counters.first_ms
-                    counters = replace(counters, decoded=counters.decoded + 1, first_ms=first_ms)
+                    first_ms = _ms_since(start) if first_ms is None else first_ms
+                    n_written += 1
                     logprob = rule.logprob - ("?" in token) - 0.1 * choice
                     yield Chunk(text=token, logprobs=(logprob,), choice=choice)
-                if finish in (Finish.DEADLINE, Finish.CANCELLED):
+                if ended in (Finish.DEADLINE, Finish.CANCELLED):
                     break
-            counters = replace(counters, finish=finish if rule.error is None else Finish.ERROR)
             if rule.error is not None:
+                finish = Finish.ERROR
                 raise _FAILURES[rule.error](f"the script says {rule.error}")
-            yield Chunk(text="", counters=replace(counters, total_ms=_ms_since(start)))
+            finish, is_whole = ended, True
+            yield Chunk(text="", counters=counters())
         finally:
             self._n_running -= 1
-            self._last = replace(counters, total_ms=_ms_since(start))
+            self._last = counters()
+            if on_stopped and finish is Finish.CANCELLED and not is_whole:
+                on_stopped(self._last)
 
     async def _wait_for(self, token: str, rule: Rule, *, request: Request, start: float, n_decoded: int) -> Finish | None:
         """Takes the time that a token takes; gives the reason where it may not be written."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 
 from engine.api import (
     Chunk,
+    Counters,
     Engine,
     EngineClosed,
     EngineError,
@@ -26,6 +27,7 @@ from lsp_server.decode import Decode, Task
 from lsp_server.documents import Document
 from lsp_server.prompt import Prompt, cut
 from lsp_server.settings import Settings
+from lsp_server.verdict import Reason, Verdict
 
 _LOAD_POLL_S = 0.1
 _LOAD_PATIENCE_S = 300.0  # of a prefetch, for an engine that is still loading
@@ -39,6 +41,7 @@ class Backend:
         self._end_process = end_process  # the command, where the engine is a process of its own
         self._opened: Engine | None = None
         self._max_chars = 0
+        self._status = Status(state=State.LOADING)  # as last heard
         self.gate: Thresholds | None = None  # of the model, once it is known
 
     def start(self) -> str | None:
@@ -53,9 +56,18 @@ class Backend:
     async def status(self) -> Status:
         """Tells what the engine is and does; an engine that can't say is down."""
         try:
-            return await self._engine.status()
+            self._status = await self._engine.status()
         except EngineError as error:
-            return Status(state=State.ENGINE_DOWN, detail=str(error))
+            self._status = Status(state=State.ENGINE_DOWN, detail=str(error))
+        return self._status
+
+    @property
+    def loading(self) -> Verdict | None:
+        """Says how far the model was when last heard of, if that was still loading."""
+        if self._status.state not in (State.LOADING, State.WARMING):
+            return None
+        progress = self._status.progress
+        return Verdict(Reason.LOADING, "" if progress is None else f"{progress:.0%} of its weights are read")
 
     async def max_chars(self) -> int:
         """Waits for the engine's window size, which it knows once it has read the model's configuration.
@@ -73,8 +85,8 @@ class Backend:
                 await asyncio.sleep(_LOAD_POLL_S)
         return self._max_chars
 
-    def decode(self, task: Task, settings: Settings, deadline_ms: float) -> Decode:
-        """Has completions written."""
+    def decode(self, task: Task, settings: Settings, deadline_ms: float, count: Callable[[Counters], None]) -> Decode:
+        """Has completions written; `count` is told once what they cost, also where they were stopped."""
         request = Request(
             document=task.origin.query.document.uri,
             prefix=task.prompt.prefix,
@@ -85,7 +97,7 @@ class Backend:
             deadline_ms=max(1.0, deadline_ms),
             speculative=bool(task.ahead_of),
         )
-        return Decode(task, self._engine.complete(request))
+        return Decode(task, self._engine.complete(request, count), count)
 
     async def prefetch(self, uri: str, prompt: Prompt) -> None:
         """Has a prompt cached, while nobody waits."""
@@ -128,7 +140,9 @@ class _NoEngine:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def complete(
+        self, request: Request, on_stopped: Callable[[Counters], None] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         raise EngineClosed(self._reason)
         yield Chunk(text="")
 

@@ -80,8 +80,10 @@ class Behind:
 class Decode:
     """Completions being written; its task owns the engine's stream, and cancelling it closes the stream."""
 
-    def __init__(self, task: Task, stream: AsyncGenerator[Chunk, None]) -> None:
+    def __init__(self, task: Task, stream: AsyncGenerator[Chunk, None], count: Callable[[Counters], None]) -> None:
+        """`count` is told the counters that come in the stream."""
         self.what = task
+        self._count = count
         self.counters = Counters(finish=Finish.CANCELLED)  # until the engine says better
         self._texts = [""] * len(task.ids)
         self._logprobs: list[tuple[float, ...]] = [()] * len(task.ids)
@@ -113,7 +115,9 @@ class Decode:
             async with aclosing(stream):
                 async for chunk in stream:
                     first_ms = first_ms or (loop.time() - started_s) * 1000
-                    self.counters = chunk.counters or self.counters
+                    if chunk.counters:
+                        self.counters = chunk.counters
+                        self._count(chunk.counters)
                     self._take(chunk)
                     if all(self._ended):  # a stream that is closed tells no counters any more
                         n_tokens = sum(len(each) for each in self._logprobs)

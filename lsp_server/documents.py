@@ -110,8 +110,11 @@ class DocumentStore:
         old = self._documents.get(uri)
         if old is None or len(changes) != 1 or changes[0].start is None or changes[0].end is None:
             return None
+        inserted = changes[0].text
+        if changes[0].start == changes[0].end:
+            return Edit(old.text.offset(changes[0].start), "", inserted)
         start, end = sorted(old.text.offset(each) for each in (changes[0].start, changes[0].end))
-        removed, inserted = old.text.slice(start, end), changes[0].text
+        removed = old.text.slice(start, end)
         if removed and inserted:  # some editors replace a word to delete its end
             n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(removed, inserted, strict=False)))
             start, removed, inserted = start + n_same, removed[n_same:], inserted[n_same:]

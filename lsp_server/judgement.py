@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from lsp_server.confidence import Thresholds, sure_part
 from lsp_server.documents import Document, Query
-from lsp_server.place import MAX_AFTER, MAX_BEFORE, Place
+from lsp_server.place import MAX_AFTER, MAX_BEFORE, STEP, Place
 from lsp_server.postprocess import Limits, is_past_block, run_filters
 from lsp_server.privacy import matches_any, path_of, refusal
 from lsp_server.settings import Settings
@@ -41,7 +41,7 @@ def why_off(document: Document, settings: Settings) -> Verdict | None:
 def place_at(query: Query) -> Place:
     """Reads the place of a request. More of the document than a prompt's window may hold: that can begin inside a string."""
     text, offset = query.document.text, query.offset
-    before = text.slice(max(0, offset - MAX_BEFORE - 1), offset)
+    before = text.slice(max(0, offset - MAX_BEFORE - 1) // STEP * STEP, offset)
     return Place.at(query.document.language, before, text.slice(offset, min(text.n_chars, offset + MAX_AFTER + 1)))
 
 

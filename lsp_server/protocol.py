@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from enum import IntEnum
 from typing import Any
 
@@ -147,7 +148,12 @@ class MidfillProtocol(LanguageServerProtocol):
             return
         self._initialized = True
         request_id.set(_id(message))
-        self.handle_message(structured)
+        if method is None:
+            self.handle_message(structured)
+        elif "id" in message:  # not by pygls' way, which tells messages apart by `isinstance` of protocols: 0.1 ms
+            copy_context().run(self._handle_request, structured.id, method, structured.params)
+        else:
+            copy_context().run(self._handle_notification, method, structured.params)
 
     def _reply_error(self, msg_id: Any, code: ErrorCode, reason: str) -> None:
         _log.warning("answered request %r with error %d: %s", msg_id, code, reason)

@@ -34,6 +34,16 @@ _REST_S = 0.15  # without a key, after which it pays to go on behind a suggestio
 _BEHIND_S = 10.0  # for that
 
 
+class _Turn:
+    """A request that is being answered, by the task that it came in; over once a newer one or an edit has ended it."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task: asyncio.Task[Any] = task
+        self.is_over = False
+
+
 class Scheduler:
     """Owns the engine and everything that is running on it."""
 
@@ -45,7 +55,7 @@ class Scheduler:
         self._tracer = tracer
         self._rhythm = Rhythm()
         self._suggestions = Suggestions()
-        self._turns: dict[str, asyncio.Task[tuple[Suggestion, ...]]] = {}
+        self._turns: dict[str, _Turn] = {}
         self._live: dict[str, Decode] = {}
         self._behind: dict[str, Behind] = {}
         self._resting: dict[str, Query] = {}  # the last request, while nothing was typed since
@@ -62,26 +72,26 @@ class Scheduler:
         """
         uri = query.document.uri
         self._end_turn(uri)
-        turn = self._turns[uri] = asyncio.create_task(self._answer(query, settings))
+        turn = self._turns[uri] = _Turn()
+        suggestions: tuple[Suggestion, ...] = ()
         try:
-            await asyncio.wait((turn,))
+            suggestions = await self._answer(query, settings)
         except asyncio.CancelledError:
-            turn.cancel()
-            if self._turns.get(uri) is turn:  # else the decode is a newer request's
-                self._stop_decode(uri)
-            self._tracer.answered(query.document.version, Counters(finish=Finish.CANCELLED), "")
-            raise
+            if not turn.is_over or turn.task.uncancel():  # by the client
+                if not turn.is_over:  # else the decode is a newer request's
+                    self._stop_decode(uri)
+                self._tracer.answered(query.document.version, Counters(finish=Finish.CANCELLED), "")
+                raise
         finally:
-            is_newest = self._turns.get(uri) is turn
-            if is_newest:
+            if not turn.is_over:
                 del self._turns[uri]
-        if turn.cancelled() or not is_newest:
+        if turn.is_over:
             self._tracer.silent(query.document.version, Reason.SUPERSEDED)
             return ()
         if settings.prefetch and settings.enabled and not query.document.private:
             self._resting[uri] = query
-            self._spawn(self._foresee_enter(query))
-        return turn.result()
+            asyncio.get_running_loop().call_later(_REST_S, self._rested, query)
+        return suggestions
 
     def opened(self, document: Document, settings: Settings) -> None:
         """Starts afresh on a document and has its first window prefilled.
@@ -115,7 +125,9 @@ class Scheduler:
         """Has the next suggestion written, unless it is already."""
         if found := self._suggestions.find(suggestion_id):
             self._suggestions.accept(suggestion_id)
-            self._spawn(self._go_on_behind(found[0].query, found[1], settings, rest_s=0.0))
+            query, whole = found[0].query, found[1]
+            behind = self._behind.setdefault(query.document.uri, Behind(whole.id, Origin(query, whole.prompt), whole.text))
+            self._spawn(self._go_on_behind(behind, settings))
 
     def closed(self, uri: str) -> None:
         """Drops everything about a document, here and in the engine."""
@@ -145,10 +157,15 @@ class Scheduler:
 
     async def aclose(self) -> None:
         """Ends all work and lets go of the engine."""
-        tasks = [*self._turns.values(), *(live.task for live in self._live.values()), *self._background]
+        turns = [turn.task for turn in self._turns.values()]
+        for uri in [*self._turns]:
+            self._end_turn(uri)
+        self._resting.clear()
+        self._behind.clear()
+        tasks = [*(live.task for live in self._live.values()), *self._background]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*turns, *tasks, return_exceptions=True)
         await self._backend.aclose()
 
     async def _answer(self, query: Query, settings: Settings) -> tuple[Suggestion, ...]:
@@ -162,7 +179,7 @@ class Scheduler:
             async with asyncio.timeout_at(deadline):
                 prompt = cut(document.text, query.offset, await self._backend.max_chars())
         except TimeoutError:
-            return self._silent(query, Verdict(Reason.LOADING))
+            return self._silent(query, self._backend.loading or Verdict(Reason.LOADING))
         except EngineClosed as error:
             return self._silent(query, Verdict(Reason.ENGINE_DOWN, str(error)))
         if shown := self._suggestions.shown(document.uri, prompt, invoked=query.invoked):
@@ -181,6 +198,8 @@ class Scheduler:
         task = Task(origin=Origin(query, prompt), prompt=prompt, ids=tuple(ids), end=end)
         decode = await self._decode(task, settings, deadline)
         judged = judge(decode.after(prompt), place, held_to, settings, failure=decode.failure)
+        if judged.verdict.reason is Reason.DEADLINE and (loading := self._backend.loading):
+            judged = Judged(verdict=loading)
         await sleep_until(show_s)
         return self._serve(query, judged, decode.counters, settings)
 
@@ -191,10 +210,13 @@ class Scheduler:
             choices, verdict = (), Verdict(unwanted)
         self.verdicts[query.document.uri] = verdict
         self.last = counters
-        self._tracer.answered(query.document.version, counters, choices[0].text if choices else "")
         suggestions = self._show(query, choices)
-        if choices and settings.compute_ahead:
-            self._spawn(self._go_on_behind(query, choices[0], settings, rest_s=_REST_S))
+        loop, uri, first = asyncio.get_running_loop(), query.document.uri, next(iter(choices), None)
+        # A timer that is due at once, for its turn comes after the reply: that was called already when the timers are read.
+        loop.call_later(0, self._tracer.answered, query.document.version, counters, first.text if first else "")
+        if first and settings.compute_ahead and uri not in self._behind:
+            behind = self._behind[uri] = Behind(first.id, Origin(query, first.prompt), first.text)
+            loop.call_later(_REST_S, self._rested_behind, behind, settings)
         return suggestions
 
     def _show(self, query: Query, choices: tuple[Completion, ...]) -> tuple[Suggestion, ...]:
@@ -237,7 +259,9 @@ class Scheduler:
         uri = task.origin.query.document.uri
         self._stop_decode(uri)
         left_ms = (deadline - asyncio.get_running_loop().time()) * 1000
-        fresh = self._live[uri] = self._backend.decode(task, settings, left_ms)
+        stats = self._tracer.stats
+        count = stats.written_ahead if task.ahead_of else stats.written
+        fresh = self._live[uri] = self._backend.decode(task, settings, left_ms, count)
         fresh.task.add_done_callback(lambda _: self._decoded(uri, fresh))
         return fresh
 
@@ -245,8 +269,6 @@ class Scheduler:
         """Remembers what a decode wrote, also where nobody waited for its end; one that was stopped is no longer live."""
         if self._live.get(uri) is decode:
             del self._live[uri]
-            if decode.what.ahead_of:
-                self._tracer.stats.written_ahead(decode.counters)
             is_whole = decode.counters.finish not in (Finish.DEADLINE, Finish.CANCELLED, Finish.ERROR)
             self._suggestions.remember(uri, (each for each in decode.completions if each.text or is_whole))
 
@@ -256,19 +278,18 @@ class Scheduler:
 
     def _end_turn(self, uri: str) -> None:
         if turn := self._turns.pop(uri, None):
-            turn.cancel()
+            turn.is_over = True
+            turn.task.cancel()
 
-    async def _go_on_behind(self, query: Query, shown: Completion, settings: Settings, *, rest_s: float) -> None:
-        """Once the cursor rests, has written what follows a suggestion, in case that it is accepted; only once for each.
+    def _rested_behind(self, behind: Behind, settings: Settings) -> None:
+        """Typing into a suggestion neither starts what goes on behind it again nor stops it."""
+        if self._behind.get(behind.origin.query.document.uri) is behind:
+            self._spawn(self._go_on_behind(behind, settings))
 
-        Typing into the suggestion neither starts this again nor stops it. At a line's end it goes on over it.
-        """
-        uri = query.document.uri
-        if uri in self._behind and rest_s:
-            return
-        behind = self._behind.setdefault(uri, Behind(shown.id, Origin(query, shown.prompt), shown.text))
-        await asyncio.sleep(rest_s)
-        if self._behind.get(uri) is not behind or uri in self._live:
+    async def _go_on_behind(self, behind: Behind, settings: Settings) -> None:
+        """Has written what follows a suggestion, in case that it is accepted, unless something is; at a line's end over it."""
+        uri = behind.origin.query.document.uri
+        if uri in self._live:
             return
         accepted = behind.accepted
         prompt = cut(accepted.document.text, accepted.offset, await self._backend.max_chars())
@@ -282,10 +303,13 @@ class Scheduler:
             task = Task(origin=behind.origin, prompt=prompt, ids=ids, end=end, ahead_of=behind.text)
             self._start_decode(task, settings, asyncio.get_running_loop().time() + _BEHIND_S)
 
+    def _rested(self, query: Query) -> None:
+        if self._resting.get(query.document.uri) is query:
+            self._spawn(self._foresee_enter(query))
+
     async def _foresee_enter(self, query: Query) -> None:
-        """Once the cursor rests between two brackets, has the prompt cached that Enter will make of this one."""
+        """Where the cursor rests between two brackets, has the prompt cached that Enter will make of this one."""
         document = query.document
-        await asyncio.sleep(_REST_S)
         if live := self._live.get(document.uri):
             await asyncio.wait((live.task,))
         if self._resting.get(document.uri) is not query:

@@ -46,9 +46,12 @@ class Stats:
         self._counts[name] += n
 
     def answered(self, counters: Any) -> None:
-        """Adds an answer's tokens, from the engine's counters."""
+        """Counts an answer, by its counters."""
         self.count("requests")
         self.count("from_memory", counters.finish == "shown")
+
+    def written(self, counters: Any) -> None:
+        """Adds the tokens of a completion from the engine's counters, whether it was shown, came too late or was stopped."""
         for name in ("reused", "prefilled", "decoded", "wasted"):
             self.count(f"tokens_{name}", getattr(counters, name))
 

@@ -160,7 +160,14 @@ class Text:
         while last + 1 < len(pieces) and (len(text) < _MIN_PIECE_CHARS or _belong_together(text[-1], pieces[last + 1].text[0])):
             last += 1
             text += pieces[last].text
-        return Text._from_pieces(pieces[:first] + _split(text, self.encoding) + pieces[last + 1 :], self.encoding)
+        new_pieces = _split(text, self.encoding)
+        return Text(
+            self.encoding,
+            pieces[:first] + new_pieces + pieces[last + 1 :],
+            _summed_anew(self._chars, first, last, [len(piece.text) for piece in new_pieces]),
+            _summed_anew(self._units, first, last, [piece.n_units for piece in new_pieces]),
+            _summed_anew(self._line_ends, first, last, [piece.n_line_ends for piece in new_pieces]),
+        )
 
     def _locate(self, position: Position) -> tuple[int, bool]:
         """Gives the clamped offset and whether the position splits the UTF-16 pair that stands there."""
@@ -201,6 +208,14 @@ def _split(text: str, encoding: Encoding) -> tuple[_Piece, ...]:
         pieces.append(_Piece(part, _count_units(part, encoding), _count_line_ends(part)))
         start = end
     return tuple(pieces)
+
+
+def _summed_anew(sums: tuple[int, ...], first: int, last: int, sizes: list[int]) -> tuple[int, ...]:
+    """Gives the running sums once pieces of these sizes have taken the place of pieces `first` to `last`."""
+    middle = list(accumulate(sizes, initial=sums[first]))
+    more = middle[-1] - sums[last + 1]
+    behind = sums[last + 2 :]
+    return (*sums[:first], *middle, *([n + more for n in behind] if more else behind))
 
 
 def _belong_together(left: str, right: str) -> bool:

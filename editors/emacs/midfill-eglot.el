@@ -28,7 +28,7 @@
              t)
 
 (cl-defmethod eglot-handle-notification
-  (_server (_method (eql midfill/didChangeStatus)) &rest status)
+  (_server (_method (eql 'midfill/didChangeStatus)) &rest status)
   "Show STATUS in the mode line."
   (midfill--take-status status))
 

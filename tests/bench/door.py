@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from engine.api import Chunk, Counters, Engine, EngineKind, EngineOptions, Request, Stop
@@ -33,7 +33,9 @@ REQUEST = Request(document="d", prefix="x" * 6000, suffix="y" * 2000, stop=Stop.
 class StampingEngine(ScriptedEngine):
     """Writes the time, at about the pace of a model."""
 
-    async def complete(self, request: Request) -> AsyncGenerator[Chunk, None]:
+    async def complete(
+        self, request: Request, on_stopped: Callable[[Counters], None] | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         for _ in range(N_CHUNKS):
             await asyncio.sleep(TOKEN_S)
             yield Chunk(text=f"{time.perf_counter()}")

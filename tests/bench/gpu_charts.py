@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 CHARTS = ("gpu-attention.png", "gpu-decode.png", "gpu-bandwidth.png")
 
 
-def draw(found: dict[str, Any], models: list[str], folder: Path) -> None:
-    """Draws what was measured: attention, decoding beside transformers, the share of the memory's bandwidth."""
+def draw(found: dict[str, Any], models: list[str], folder: Path) -> list[str]:
+    """Draws what was measured: attention, decoding beside transformers, the share of the bandwidth. Gives the files' names."""
     machine = found["machine"]
     title = f"{machine['device']}, torch {machine['versions']['torch']}"
     for file, bars in zip(CHARTS, (_attention(found, models), _decode(found, models), _share(found, models)), strict=True):
         _draw_bars(folder / file, title, *bars)
+    return list(CHARTS)
 
 
 def _attention(found: dict[str, Any], models: list[str]) -> tuple[str, dict[str, dict[str, float]]]:
@@ -24,12 +25,18 @@ def _attention(found: dict[str, Any], models: list[str]) -> tuple[str, dict[str,
     groups: dict[str, dict[str, float]] = {}
     documented = found.get("documented", {"lengths": []})
     for row in documented["lengths"]:
-        place = f"{documented['model']}\n{row['n_tokens']}"
-        groups[place] = {"native": row["native_ms"], "eager here": row["eager_ms"], "FlashAttention-2": row["flash_ms"]}
+        place, ours = f"{documented['model']}\n{row['n_tokens']}", _label(documented["attention"])
+        series = {
+            "native": row["native_ms"],
+            "native, FlashAttention-2": row["native_flash_ms"],
+            "eager here": row["eager_ms"],
+            ours: row["flash_ms"],
+        }
+        groups[place] = {name: ms for name, ms in series.items() if not isinstance(ms, str)}
     for name in models:
         theirs = _by_length(found.get(f"{name} beside transformers", {}).get("eager"))
         for row in found.get(name, {"lengths": []})["lengths"]:
-            group = groups[f"{name}\n{row['n_tokens']}"] = {"FlashAttention-2": row["prefill_ms"]}
+            group = groups[f"{name}\n{row['n_tokens']}"] = {_label(found[name]["attention"]): row["prefill_ms"]}
             if row["n_tokens"] in theirs:
                 group["native"] = theirs[row["n_tokens"]]["prefill_ms"]
     return "prompt, ms", groups
@@ -39,7 +46,9 @@ def _decode(found: dict[str, Any], models: list[str]) -> tuple[str, dict[str, di
     """A decoded token, here and by transformers' ways."""
     groups: dict[str, dict[str, float]] = {}
     for name in models:
-        peers = {each: _by_length(rows) for each, rows in found.get(f"{name} beside transformers", {}).items()}
+        theirs = found.get(f"{name} beside transformers", {})
+        theirs = {**theirs, "compiled": found.get(f"{name} beside transformers, compiled")}
+        peers = {each: _by_length(rows) for each, rows in theirs.items()}
         for row in found.get(name, {"lengths": []})["lengths"]:
             group = groups[f"{name}\n{row['n_tokens']}"] = {
                 "midfill": row["decode_ms"],
@@ -59,6 +68,10 @@ def _share(found: dict[str, Any], models: list[str]) -> tuple[str, dict[str, dic
         for row in found.get(name, {"lengths": []})["lengths"]:
             groups[f"{name}\n{row['n_tokens']}"] = {"share of the memory's bandwidth": row["hbm_share"]}
     return "share of the limit", groups
+
+
+def _label(attention: str) -> str:
+    return "FlashAttention-2" if "flash" in attention else f"{attention} here"
 
 
 def _by_length(rows: Any) -> dict[int, dict[str, float]]:

@@ -26,6 +26,7 @@ from engine.steps import EagerStepper, Stepper
 from engine.tally import Tally
 from engine.tokenizer import Tokenizer
 
+CYCLE = 40  # ids
 REQUEST = Request(document="d", prefix="", suffix="", stop=Stop.NONE)
 
 
@@ -152,6 +153,39 @@ def cancel_ms(model: GPTBigCodeForCausalLM, stepper: Stepper, ids: Ids, n_times:
         thread.join()
         waits.append((time.perf_counter() - started_s) * 1000)
     return waits
+
+
+@torch.no_grad()
+def repeat_in_cycles(model: GPTBigCodeForCausalLM) -> None:
+    """Changes the weights so that each id is followed by the next one of its cycle, as in text that repeats itself.
+
+    Blocks add nothing to the stream, at the same cost, and the head looks for the id before.
+    """
+    for block in model.transformer.h:
+        block.attn.c_proj.weight.zero_()
+        block.mlp.c_proj.weight.zero_()
+    ids = torch.arange(model.config.vocab_size, device=model.device)
+    before = ids - ids % CYCLE + (ids - 1) % CYCLE
+    weight = model.transformer.wte.weight
+    model.lm_head.weight = torch.nn.Parameter(weight[before.clamp(max=len(weight) - 1)], requires_grad=False)
+
+
+def repetitive(model: GPTBigCodeForCausalLM, stepper: Stepper, clock: Clock) -> dict[str, float]:
+    """Whole answers behind a cached prompt, with drafts looked up in the text, by the engine's own decoder."""
+    tokenizer, half = Tokenizer.from_pretrained(SHIPPED_MODEL), model.config.n_positions // 2
+    decoder = Decoder(model, tokenizer, CachePool(model.new_cache, 1 << 40), stepper=stepper)
+    ids = tuple(10 * CYCLE + idx % CYCLE for idx in range(min(half, 512)))
+    request = Request(document="d", prefix="", suffix="", stop=Stop.NONE, max_tokens=min(half - 40, 256))
+    counters = []
+    ms = clock.ms(lambda: counters.append([*decoder.complete(Job(request), FimPrompt(ids, Order.SPM))][-1].counters))
+    last = counters[-1]
+    return {
+        "tokens_per_s": request.max_tokens / ms * 1000,
+        "finish": last.finish.value,
+        "decoded": last.decoded,
+        "drafted": last.drafted,
+        "accepted": last.accepted,
+    }
 
 
 @contextmanager

@@ -128,14 +128,15 @@ def serve_on_pygls() -> None:
 
 
 def document(rng: random.Random) -> list[str]:
-    """Functions of a dozen lines each."""
+    """Functions of a dozen lines each, in the second half methods of one class: what stands near them begins nowhere."""
     lines: list[str] = []
     while len(lines) < N_LINES:
         name, *words = rng.choices(WORDS[:3], k=11)
         lines.append(f"def {name}_{len(lines)}(items, index):\n")
         lines += [f"    {word} = items[index + {rng.randint(0, 99)}]  # {rng.choice(WORDS)}\n" for word in words]
         lines.append("    return items\n")
-    return lines[:N_LINES]
+    half = N_LINES // 2
+    return [*lines[:half], "class Long:\n", *("    " + line for line in lines[half : N_LINES - 1])]
 
 
 def keys(rng: random.Random, n_keys: int) -> list[tuple[int, int, str]]:

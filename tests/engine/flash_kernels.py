@@ -53,40 +53,49 @@ class ReferenceKernels:
             mixed.append(self._attend(q[idx, None], k_cache[idx, None, :end], v_cache[idx, None, :end], causal, window_size))
         return torch.cat(mixed)
 
-    def varlen_attn(
+    def flash_attention_forward(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        cu_seq_q: Tensor,
-        cu_seq_k: Tensor | None,
+        cum_seq_q: Tensor | None,
+        cum_seq_k: Tensor | None,
         max_q: int,
         max_k: int,
+        dropout_p: float,
+        is_causal: bool,
+        return_debug_mask: bool,
         *,
-        scale=None,
-        window_size=(-1, -1),
-        enable_gqa=False,
+        scale: float | None = None,
+        window_size_left: int = -1,
+        window_size_right: int = -1,
         seqused_k: Tensor | None = None,
         block_table: Tensor | None = None,
-    ) -> Tensor:
-        assert cu_seq_q.dtype == torch.int32
-        assert query.shape[-2] == key.shape[-2] or enable_gqa
-        self._note("varlen_attn", q=query, k=key, v=value, softmax_scale=scale, window_size=window_size, max_k=max_k)
+    ) -> tuple[Tensor, ...]:
+        """`aten::_flash_attention_forward`, which refuses what is asserted here. Shapes: as it has them, of pages or dense."""
+        assert not return_debug_mask
+        assert (cum_seq_q is None) == (cum_seq_k is None)
+        window = window_size_left, window_size_right
+        self._note("forward", q=query, k=key, v=value, causal=is_causal, softmax_scale=scale, window_size=window, max_k=max_k)
+        if cum_seq_q is None:
+            assert (query.dim(), max_q, max_k) == (4, query.shape[1], key.shape[1])
+            return self._attend(query, key, value, is_causal, window), query
+        assert cum_seq_k is not None
+        assert seqused_k is not None
+        assert block_table is not None
+        n_batch = len(cum_seq_q) - 1
+        for numbers, shape in ((cum_seq_q, (n_batch + 1,)), (cum_seq_k, (n_batch + 1,)), (seqused_k, (n_batch,))):
+            assert (numbers.dtype, numbers.is_contiguous(), numbers.shape) == (torch.int32, True, shape)
+        assert (block_table.dtype, block_table.shape[0], block_table.stride(-1)) == (torch.int32, n_batch, 1)
+        assert query.dim() == 3
+        assert key.shape[1] % 256 == 0
         mixed = []
-        for idx, (start, end) in enumerate(zip(cu_seq_q.tolist(), cu_seq_q[1:].tolist(), strict=False)):
-            if block_table is None:
-                assert cu_seq_k is not None
-                keys = slice(*cu_seq_k[idx : idx + 2].tolist())
-                k, v = key[keys], value[keys]
-            else:
-                assert seqused_k is not None
-                assert block_table.dtype == seqused_k.dtype == torch.int32
-                assert key.shape[1] % 256 == 0
-                k, v = (half[block_table[idx]].flatten(0, 1)[: int(seqused_k[idx])] for half in (key, value))
+        for idx, (start, end) in enumerate(zip(cum_seq_q.tolist(), cum_seq_q[1:].tolist(), strict=False)):
+            k, v = (half[block_table[idx]].flatten(0, 1)[: int(seqused_k[idx])] for half in (key, value))
             assert end - start <= max_q
             assert len(k) <= max_k
-            mixed.append(self._attend(query[None, start:end], k[None], v[None], window_size[1] == 0, window_size)[0])
-        return torch.cat(mixed)
+            mixed.append(self._attend(query[None, start:end], k[None], v[None], is_causal, window)[0])
+        return torch.cat(mixed), query
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, causal: bool, window_size: tuple[int, int]) -> Tensor:
         """Shapes: q (B, T, H, D); k and v (B, S, K, D); result as q."""

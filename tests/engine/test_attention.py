@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.api import EngineError
@@ -237,6 +238,24 @@ def test_fused_softmax_compiles_to_one_function_without_breaks() -> None:
             args = (scores, each, masked, unscale, torch.float32)
             assert torch.equal(compiled(*args), fused_softmax(*args))
     assert counter.frame_count <= 4  # with and without mask, with and without factor: not once per layer
+
+
+def test_a_softmax_that_cannot_be_compiled_on_a_gpu_runs_as_it_is(caplog) -> None:
+    n_tries = 0
+
+    def fail(*_: object) -> Tensor:
+        nonlocal n_tries
+        n_tries += 1
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one")
+
+    attention = EagerAttention(GPTBigCodeConfig.from_dict(SHAPE))
+    attention._compiled_softmax = fail
+    with FakeTensorMode():
+        scores = torch.empty(1, 3, 4, 7, dtype=torch.float16, device="cuda")
+        for _ in range(2):
+            assert attention._softmax(scores, None, 2).shape == scores.shape
+    assert n_tries == 1
+    assert "cannot be compiled: Failed to find C compiler." in caplog.text
 
 
 @pytest.mark.parametrize("multi_query", [True, False])

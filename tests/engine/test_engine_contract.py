@@ -10,7 +10,19 @@ from dataclasses import replace
 
 import pytest
 
-from engine.api import Chunk, Engine, EngineClosed, EngineKind, EngineOptions, Finish, Request, State, Stop, open_engine
+from engine.api import (
+    Chunk,
+    Counters,
+    Engine,
+    EngineClosed,
+    EngineKind,
+    EngineOptions,
+    Finish,
+    Request,
+    State,
+    Stop,
+    open_engine,
+)
 
 REQUEST = Request(document="d", prefix="def f(x):\n    return ", suffix="\n\nprint(f(1))\n", max_tokens=8, stop=Stop.NONE)
 LONG = replace(REQUEST, max_tokens=400, document="long")
@@ -57,6 +69,33 @@ async def test_closing_the_stream_cancels_and_the_next_request_is_answered(engin
             break
     assert (await collect(engine, REQUEST))[-1].counters.finish is not Finish.CANCELLED
     assert (await collect(engine, REQUEST))[-1].counters.queue_ms < 1000
+
+
+@pytest.mark.parametrize("n_read", [0, 1, 5])
+async def test_what_a_stopped_completion_cost_is_told_once(engine, n_read) -> None:
+    await collect(engine, REQUEST)
+    told: asyncio.Queue[Counters] = asyncio.Queue()
+    async with aclosing(engine.complete(LONG, told.put_nowait)) as chunks:
+        if n_read:
+            for _ in range(n_read):
+                await anext(chunks)
+        else:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await anext(chunks)
+    counters = await asyncio.wait_for(told.get(), 10)
+    assert counters.finish is Finish.CANCELLED
+    assert counters.decoded >= n_read - 1  # a token that is not fed back is not counted
+    await collect(engine, REQUEST)
+    assert told.empty()
+
+
+async def test_a_completion_read_to_its_end_has_told_its_cost_already(engine) -> None:
+    told: list[Counters] = []
+    async for _ in engine.complete(REQUEST, told.append):
+        pass
+    await collect(engine, REQUEST)
+    assert told == []
 
 
 async def test_cancelling_the_reader_cancels(engine) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +14,7 @@ from engine.appending import MaskedAppending, NewRows
 from engine.attention import EagerAttention, causal_mask
 from engine.backends import FLASH_BACKENDS, choose_attention, make_appending, make_attention
 from engine.config import GPTBigCodeConfig
-from engine.flash_attention import FlashAttention, TorchFlashAttention
+from engine.flash_attention import FlashAttention, TorchFlashAttention, choose_flash
 from tests.engine.flash_kernels import ReferenceKernels
 from tests.engine.pairs import SHAPE, relative_error
 
@@ -31,7 +34,7 @@ def backend(
     kernels = ReferenceKernels(shape)
     if name == FlashAttention.name:
         return FlashAttention(shape, kernels.of_flash_attn(), window=window), kernels
-    return TorchFlashAttention(shape, kernels.varlen_attn, window=window), kernels
+    return TorchFlashAttention(shape, kernels.flash_attention_forward, window=window), kernels
 
 
 def inputs(n_new: int, n_keys: int, shape: GPTBigCodeConfig, n_batch: int = 2) -> tuple[Tensor, Tensor]:
@@ -121,14 +124,12 @@ def test_appending_attends_as_a_growing_cache_does(multi_query, n_new) -> None:
     assert relative_error(got, eager(q, keys, eager.prepare(n_new, 20, None, q), layer_idx=0, dropout_p=0.0)) <= MAX_ERROR
 
 
-def test_one_new_row_is_said_without_a_bound_so_that_heads_are_folded_into_rows() -> None:
-    for n_new, window in ((1, (-1, -1)), (2, (-1, 0))):
-        shape = config()
-        attention, kernels = backend(TorchFlashAttention.name, shape)
-        q, new = inputs(n_new, n_new, shape)
-        attention.append(q, new, torch.zeros(2, 512, 1, 16).bfloat16(), NewRows(torch.tensor([3, 4]), n_new, 512), layer_idx=0)
-        assert kernels.calls[0][1]["window_size"] == window
-        assert kernels.calls[0][1]["max_k"] == 512
+def test_the_bound_on_keys_is_the_caches_so_that_a_recorded_pass_never_needs_another_kernel() -> None:
+    shape = config()
+    attention, kernels = backend(TorchFlashAttention.name, shape)
+    q, new = inputs(2, 2, shape)
+    attention.append(q, new, torch.zeros(2, 512, 1, 16).bfloat16(), NewRows(torch.tensor([3, 4]), 2, 512), layer_idx=0)
+    assert kernels.calls[0][1]["max_k"] == 512
 
 
 @BOTH
@@ -155,3 +156,28 @@ def test_backends_that_cannot_append_are_stood_in_for_by_the_reference() -> None
     flash, _ = backend(TorchFlashAttention.name, shape)
     assert make_appending(flash, shape) is flash
     assert isinstance(make_appending(make_attention("sdpa", shape), shape), MaskedAppending)
+
+
+BROKEN = "raise ImportError('undefined symbol: _ZN3c10\\nin flash_attn_2_cuda.so')"
+PACKAGES = [  # what a flash_attn package holds, which serves, what the reason says
+    (None, "torch_flash", "is not installed"),
+    (BROKEN, "torch_flash", "cannot be loaded: undefined symbol: _ZN3c10"),
+    ("", "torch_flash", "cannot be loaded: "),
+    ("flash_attn_func = flash_attn_with_kvcache = print", "flash_attn", "which is installed"),
+]
+
+
+@pytest.mark.parametrize(("source", "name", "reason"), PACKAGES)
+def test_a_flash_attn_package_that_cannot_be_loaded_gives_way_to_torch_s_own(
+    source, name, reason, tmp_path, monkeypatch
+) -> None:
+    if source is None and importlib.util.find_spec("flash_attn") is not None:
+        pytest.skip("the flash-attn package is installed here")
+    if source is not None:
+        (tmp_path / "flash_attn.py").write_text(source, "utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
+    chosen, why = choose_flash()
+    sys.modules.pop("flash_attn", None)
+    assert chosen == name
+    assert reason in why

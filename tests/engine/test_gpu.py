@@ -50,10 +50,10 @@ def test_kernels_that_fail_or_are_wrong_give_way_to_sdpa_with_the_reason(change,
     ours = model(dtype=torch.bfloat16)
     kernels = ReferenceKernels(ours.config)
 
-    def varlen(*args: Any, **options: Any) -> Tensor:
-        return change(kernels.varlen_attn(*args, **options))
+    def forward(*args: Any, **options: Any) -> tuple[Tensor, ...]:
+        return change(kernels.flash_attention_forward(*args, **options)[0]), args[0]
 
-    ours.transformer.attention = TorchFlashAttention(ours.config, varlen)
+    ours.transformer.attention = TorchFlashAttention(ours.config, forward)
     with caplog.at_level(logging.WARNING):
         stepper = gpu.set_up(ours, record_nothing)
     assert isinstance(stepper, GraphStepper)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.api import Finish, Request, Stop
 from engine.appending import MaskedAppending
+from engine.backends import make_appending, make_attention
 from engine.cache_pool import CachePool
 from engine.decoder import Decoder
 from engine.graphs import LAST_PICK, SHAPES, Pass, StaticDecoder, record_nothing
@@ -154,6 +155,29 @@ def test_a_pass_reads_nothing_on_the_host_and_keeps_its_addresses(shape) -> None
         run()
     # conversions between dtypes are copies on the device
     assert {name for name in (*SYNCHRONISING, *HOST_TENSORS) if recorder.n_calls[name]} <= {"_to_copy"}
+
+
+@MQA_AND_MHA
+@pytest.mark.parametrize("name", ["sdpa", "torch_flash"])
+def test_every_pass_fits_the_operators_that_a_gpu_runs(name, multi_query) -> None:
+    """On tensors without numbers, whose operators judge shapes and dtypes, refuse a mix of devices and cannot be read."""
+
+    def record(run: Pass) -> Pass:
+        run()
+        return run
+
+    ours = model(dtype=torch.float16, multi_query=multi_query).to("meta")
+    ours.transformer.attention = make_attention(name, ours.config)
+    ids = torch.zeros(1, 40, dtype=torch.long, device="meta")
+    cache = ours.new_cache()
+    with torch.inference_mode():
+        for n_new in (40, 7, 1):
+            assert ours(ids[:, :n_new], kv_cache=cache).logits.shape == (1, n_new, ours.config.vocab_size)
+    passes = StaticDecoder(ours, make_appending(ours.transformer.attention, ours.config), record)
+    passes.warm_up()
+    passes.load([cache])
+    passes.store(0, cache, 3)
+    assert cache.length == 40 + 7 + 1 + 3
 
 
 def test_recording_leaves_what_is_under_way_alone() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import runtime
 from engine.api import Chunk, EngineClosed, EngineError, EngineKind, EngineOptions, Finish, OutOfMemory, Request, State
 from engine.jobs import Job
 from engine.local import MAX_CRASHES, REST_S, LocalEngine
@@ -166,3 +167,13 @@ async def test_a_checkpoint_that_cannot_be_read_is_named_and_ends_the_engine(che
         await answer(engine, REQUEST)
     assert (await engine.status()).state is State.ENGINE_DOWN
     await engine.aclose()
+
+
+def test_where_the_system_does_not_tell_its_free_memory_the_engine_has_a_budget_all_the_same(monkeypatch) -> None:
+    def unknown(name: str) -> int:
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr(os, "sysconf", unknown)
+    assert runtime._free_bytes(torch.device("cpu")) == runtime.ASSUMED_FREE_BYTES
+    monkeypatch.delattr(os, "sysconf")
+    assert runtime._free_bytes(torch.device("cpu")) == runtime.ASSUMED_FREE_BYTES

@@ -9,7 +9,7 @@ import torch
 
 from engine import gpu
 from engine.api import EngineOptions, Finish, Request, Stop
-from engine.attention import BACKENDS
+from engine.attention import BACKENDS, EagerAttention
 from engine.backends import FLASH_BACKENDS, choose_attention, make_appending, make_attention
 from engine.config import GPTBigCodeConfig
 from engine.flash_attention import FlashAttention
@@ -19,7 +19,7 @@ from engine.jobs import Job
 from engine.model_files import SHIPPED_MODEL
 from engine.runtime import load, warm_up
 from engine.steps import GraphStepper
-from tests.engine.pairs import SHAPE
+from tests.engine.pairs import SHAPE, relative_error
 
 pytestmark = [
     pytest.mark.gpu,
@@ -43,6 +43,21 @@ def on_gpu(name: str, dtype: torch.dtype, **changes: object) -> GPTBigCodeForCau
 def test_real_kernels_are_the_reference_s(name, dtype, multi_query) -> None:
     model = on_gpu(name, dtype, multi_query=multi_query)
     assert gpu.why_unfit(model.transformer.attention, model) is None
+
+
+@HALVES
+@pytest.mark.parametrize("name", list(FLASH_BACKENDS))
+@pytest.mark.parametrize("n_new", [1, 6])
+def test_real_kernels_look_no_further_left_than_the_window(name, dtype, n_new) -> None:
+    config = on_gpu(name, dtype).config
+    attention, n_keys = FLASH_BACKENDS[name](config, window=40), 300
+    q = torch.randn(2, n_new, config.n_head, config.head_dim, device="cuda", dtype=dtype)
+    kv = torch.randn(2, 1, n_keys, 2 * config.head_dim, device="cuda", dtype=dtype)
+    keys, rows = torch.arange(n_keys), torch.arange(n_keys - n_new, n_keys)[:, None]
+    seen = (keys <= rows) & (keys > rows - 40)
+    wanted = EagerAttention(config)(q.float().cpu(), kv.float().cpu(), seen[None, None], layer_idx=0, dropout_p=0.0)
+    got = attention(q, kv, attention.prepare(n_new, n_keys - n_new, None, q), layer_idx=0, dropout_p=0.0)
+    assert relative_error(got.float().cpu(), wanted) <= gpu.MAX_ERROR
 
 
 @pytest.mark.parametrize("name", [*BACKENDS, *FLASH_BACKENDS])

@@ -106,3 +106,14 @@ def test_a_very_long_document_is_read_from_a_definition_on() -> None:
     docstring = '    """\n' + "    It's one [of many.\n" * 1000 + '    """\n'
     place = place_at(query(f"def f():\n{docstring}    pass\n\n\ndef g():\n    x = [┃]\n"))
     assert (place.inside, [each.text for each in place.brackets]) == ("", ["["])
+
+
+def test_what_is_read_before_the_cursor_begins_at_the_same_place_at_nearly_every_key() -> None:
+    method = "    def total(self, items):\n        return sum(items)\n\n"
+    before, typed = "class Long:\n" + method * 700 + "    # ", "what stands here is read again at each key " * 5
+    starts = set()
+    for n in range(len(typed)):
+        place = place_at(query(before + typed[:n] + "┃\n" + method * 300))
+        assert before.endswith(place.prefix[: len(place.prefix) - n])
+        starts.add(len(before) + n - len(place.prefix))
+    assert len(starts) <= 2

@@ -87,6 +87,29 @@ MESSAGES = st.fixed_dictionaries(
 )
 
 
+def test_a_reply_does_not_wait_for_its_line_in_the_log(script, caplog) -> None:
+    caplog.set_level("INFO")
+    place = {"textDocument": {"uri": URI}, "position": PLACE, "context": {"triggerKind": 2}}
+    ask = {"jsonrpc": "2.0", "id": "ask", "method": "textDocument/inlineCompletion", "params": place}
+    n_lines: dict[str, int] = {}
+
+    def note(data: bytes) -> None:
+        message = json.loads(data.partition(b"\r\n\r\n")[2])
+        n_lines[str(message.get("id"))] = caplog.text.count("suggest v=1")
+
+    async def whole() -> None:
+        server = MidfillServer(Settings(engine="scripted", script=script), version="0", tracer=Tracer())
+        server.protocol.set_writer(Writer(io.BytesIO(), lambda: None, note))
+        for message in (INITIALIZE, OPEN, ask):
+            server.protocol.receive(json.dumps(message).encode())
+        while "ask" not in n_lines:
+            await asyncio.sleep(0)
+        await server.aclose()
+
+    asyncio.run(whole())
+    assert (n_lines["ask"], caplog.text.count("suggest v=1")) == (0, 1)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(MESSAGES, st.booleans()) | st.tuples(VALUES, st.just(False)), max_size=8))
 def test_no_message_stops_the_server_and_every_request_is_answered_once(script, messages) -> None:

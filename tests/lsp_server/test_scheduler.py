@@ -13,8 +13,10 @@ from engine.scripted import Rule, ScriptedEngine
 from lsp_server.documents import Document, Query
 from lsp_server.scheduler import Scheduler
 from lsp_server.settings import Settings
+from lsp_server.stats import Stats
 from lsp_server.text import Text
 from lsp_server.tracing import Tracer
+from lsp_server.verdict import Reason, Verdict
 from tests.lsp_server.clock import run
 from tests.lsp_server.places import split
 
@@ -32,8 +34,8 @@ RULES = [
 class Editor:
     """One document and the requests made in it, as an editor would."""
 
-    def __init__(self, scheduler: Scheduler, engine: CountingEngine, settings: Settings) -> None:
-        self.scheduler, self.engine, self._settings = scheduler, engine, settings
+    def __init__(self, scheduler: Scheduler, engine: CountingEngine, settings: Settings, stats: Stats | None = None) -> None:
+        self.scheduler, self.engine, self._settings, self._stats = scheduler, engine, settings, stats or Stats()
         self._version = 0
 
     def query(self, marked: str, *, invoked: bool = False) -> Query:
@@ -53,6 +55,10 @@ class Editor:
 
         return asyncio.create_task(answer())
 
+    def n_counted(self, name: str) -> int:
+        """What the local counters say of tokens."""
+        return int(self._stats.summary()[f"tokens_{name}"])
+
     @property
     def finish(self) -> Finish:
         assert self.scheduler.last
@@ -66,10 +72,10 @@ def play(scenario: Callable[[Editor], Awaitable[None]], rules: Sequence[Rule] = 
     """Runs a scenario to its end and lets go of everything."""
 
     async def whole() -> None:
-        engine = CountingEngine(rules)
-        scheduler = Scheduler(lambda: engine, Tracer())
+        engine, tracer = CountingEngine(rules), Tracer()
+        scheduler = Scheduler(lambda: engine, tracer)
         try:
-            await scenario(Editor(scheduler, engine, settings))
+            await scenario(Editor(scheduler, engine, settings, tracer.stats))
         finally:
             await scheduler.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was leaked"
@@ -193,6 +199,34 @@ def test_a_cancelled_request_stops_the_engine_at_once() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("end", ["cancel", "disagree", "close"])
+def test_the_tokens_of_what_was_stopped_are_counted_too(end) -> None:
+    async def scenario(editor: Editor) -> None:
+        task = editor.ask("slow = ┃\n")
+        await asyncio.sleep(0.12)
+        if end == "cancel":
+            task.cancel()
+        elif end == "disagree":
+            editor.scheduler.edited(editor.query("slow = x┃\n").document)
+        else:
+            editor.scheduler.closed("file:///d.py")
+        await asyncio.sleep(0.01)
+        assert editor.n_counted("decoded") == 2
+        await editor.ask("total = ┃\n")
+        await editor.ask("total = su┃\n")
+        assert editor.n_counted("decoded") == 2 + 4
+
+    play(scenario)
+
+
+def test_the_tokens_of_a_block_are_counted_though_it_is_stopped_at_its_end() -> None:
+    async def scenario(editor: Editor) -> None:
+        await editor.ask("f() {┃\n")
+        assert editor.n_counted("decoded") == editor.scheduler.last.decoded > 5
+
+    play(scenario)
+
+
 def test_a_late_cancel_of_a_superseded_request_does_not_stop_the_newer_one() -> None:
     async def scenario(editor: Editor) -> None:
         first = editor.ask("slow = ┃\n")
@@ -265,9 +299,9 @@ class CountingEngine(ScriptedEngine):
 
     n_started = 0
 
-    def complete(self, request: Request):
+    def complete(self, request: Request, on_stopped=None):
         self.n_started += 1
-        return super().complete(request)
+        return super().complete(request, on_stopped)
 
 
 class LoadingEngine(ScriptedEngine):
@@ -286,8 +320,31 @@ def test_while_loading_a_request_is_answered_empty_by_its_deadline_and_later_one
         scheduler.opened(query.document, SETTINGS)
         assert await scheduler.suggest(query, SETTINGS) == ()
         assert loop.time() == pytest.approx(1.0)
+        assert scheduler.verdicts["u"] == Verdict(Reason.LOADING)
         [suggestion] = await scheduler.suggest(query, replace(SETTINGS, deadline_ms=5000))
         assert suggestion.text == "sum(items)"
+        await scheduler.aclose()
+
+    run(scenario())
+
+
+class HalfLoadedEngine(ScriptedEngine):
+    """Knows its window, but writes nothing before its weights are there, in three seconds."""
+
+    async def status(self) -> Status:
+        status, progress = await super().status(), asyncio.get_running_loop().time() / 3
+        return status if progress >= 1 else replace(status, state=State.LOADING, progress=progress)
+
+
+def test_a_deadline_that_passes_while_the_weights_load_is_put_down_to_that() -> None:
+    async def scenario() -> None:
+        scheduler = Scheduler(lambda: HalfLoadedEngine([Rule(prefix_ends="", text="late", token_ms=3000)]), Tracer())
+        query = Query(Document(uri="u", language="", version=1, text=Text.of("a = ")), 4)
+        for at_s, expected in [(0.0, "0% of its weights are read"), (1.5, "50% of its weights are read"), (3.0, None)]:
+            await asyncio.sleep(at_s - asyncio.get_running_loop().time())
+            await scheduler.status()
+            assert await scheduler.suggest(query, replace(SETTINGS, deadline_ms=500)) == ()
+            assert scheduler.verdicts["u"] == (Verdict(Reason.LOADING, expected) if expected else Verdict(Reason.DEADLINE))
         await scheduler.aclose()
 
     run(scenario())
@@ -412,6 +469,18 @@ def test_what_follows_a_suggestion_is_being_written_while_that_is_shown(before) 
     play(scenario, BEHIND_RULES, AHEAD)
 
 
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_the_tokens_of_what_is_written_ahead_are_counted_apart(is_stopped) -> None:
+    async def scenario(editor: Editor) -> None:
+        await editor.ask("total = ┃\n")
+        await asyncio.sleep(0.18 if is_stopped else 1)
+        editor.scheduler.closed("file:///d.py")
+        await asyncio.sleep(0.01)
+        assert (editor.n_counted("ahead"), editor.n_counted("decoded")) == (2 if is_stopped else 6, 4)
+
+    play(scenario, BEHIND_RULES, AHEAD)
+
+
 def test_accepting_before_the_cursor_rested_starts_the_next_at_once() -> None:
     async def scenario(editor: Editor) -> None:
         [suggestion] = await editor.scheduler.suggest(editor.query("total = ┃\n"), AHEAD)
@@ -489,7 +558,7 @@ class Alternatives(ScriptedEngine):
 
     texts = (("one", -2.0), ("two", -0.5), ("one ", -1.0), ("half", -3.0))
 
-    async def complete(self, request: Request):
+    async def complete(self, request: Request, on_stopped=None):
         for choice, (text, logprob) in enumerate(self.texts[: request.n]):
             yield Chunk(text=text, logprobs=(logprob,), choice=choice)
         yield Chunk(text="", choice=request.n - 1, counters=Counters(decoded=request.n))

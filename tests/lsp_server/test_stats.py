@@ -19,6 +19,8 @@ def test_answers_add_up() -> None:
     stats = Stats()
     for counters in (ANSWER, ANSWER, FROM_MEMORY):
         stats.answered(counters)
+    for counters in (ANSWER, ANSWER):
+        stats.written(counters)
     summary = stats.summary()
     assert (summary["requests"], summary["from_memory"], summary["tokens_reused"], summary["tokens_wasted"]) == (3, 1, 20, 2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import aclosing
 
 import pytest
 from hypothesis import given
@@ -60,6 +61,25 @@ async def test_messages_are_read_until_the_other_end_closes() -> None:
     os.close(write_fd)
     assert [body async for body in read_messages(read_fd)] == [b"one", b"two"]
     os.close(read_fd)
+
+
+async def test_messages_are_read_from_a_file_too_which_no_loop_can_watch(tmp_path) -> None:
+    path = tmp_path / "session"
+    path.write_bytes(framed(b"one") + framed(b"two"))
+    with path.open("rb") as file:
+        assert [body async for body in read_messages(file.fileno())] == [b"one", b"two"]
+
+
+async def test_who_stops_reading_leaves_the_rest_to_others() -> None:
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, framed(b"one"))
+    async with aclosing(read_messages(read_fd)) as messages:
+        assert await anext(messages) == b"one"
+    os.write(write_fd, framed(b"two"))
+    await asyncio.sleep(0)
+    assert os.read(read_fd, 100) == framed(b"two")
+    os.close(read_fd)
+    os.close(write_fd)
 
 
 def test_a_broken_pipe_is_reported_and_never_raised() -> None:

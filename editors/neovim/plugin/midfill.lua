@@ -6,7 +6,7 @@ vim.g.loaded_midfill = true
 local ACTIONS = {
   status = function()
     require('midfill.server').request('midfill/status', vim.empty_dict(), function(status)
-      vim.notify('midfill: ' .. vim.inspect(status))
+      vim.notify(table.concat(require('midfill.status').describe(status), '\n'))
     end)
   end,
   why = function()

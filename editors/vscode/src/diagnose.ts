@@ -12,6 +12,8 @@ const DOCTOR_TIMEOUT_MS = 20_000;
 
 export async function diagnose(server: Server, settings: SettingsReader): Promise<void> {
   const content = await report(server, settings);
+  // The walkthrough's first step: VS Code never ticks a step for a context that was true before the page was opened.
+  void vscode.commands.executeCommand("setContext", "midfill.diagnosed", server.client !== undefined);
   await vscode.window.showTextDocument(await vscode.workspace.openTextDocument({ language: "markdown", content }));
 }
 

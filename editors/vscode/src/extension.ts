@@ -1,6 +1,7 @@
 /** What VS Code starts: the parts, and the commands that reach them. */
 
 import * as vscode from "vscode";
+import type { Middleware } from "vscode-languageclient/node";
 import { diagnose, why } from "./diagnose.ts";
 import { switchModel } from "./models.ts";
 import { toggle, toggleLanguage } from "./off.ts";
@@ -16,8 +17,9 @@ let server: Server | undefined;
 export function activate(context: vscode.ExtensionContext): void {
   const log = vscode.window.createOutputChannel("midfill", { log: true });
   const settings = new SettingsReader(context.extension);
-  const offers = new Offers(() => server?.client, () => void server?.refresh());
-  const started = new Server(settings, log, { provideInlineCompletionItems: offers.provide }, context.globalState);
+  const middleware: Middleware = { provideInlineCompletionItems: (...asked) => offers.provide(...asked) };
+  const started = new Server(settings, log, middleware, context.globalState);
+  const offers = new Offers(started);
   server = started;
   const commands = commandsOf(started, settings, offers, log);
   context.subscriptions.push(

@@ -1,26 +1,40 @@
 /** Between VS Code's inline suggestions and the server: what is passed on, and what becomes of it. */
 
 import * as vscode from "vscode";
-import type { LanguageClient, Middleware } from "vscode-languageclient/node";
+import type { Middleware } from "vscode-languageclient/node";
 import { whyOff } from "./off.ts";
 import { Offer, type Item } from "./offer.ts";
 import { didDismiss, didPartiallyAccept, didShow } from "./protocol.ts";
+import type { Server, View } from "./server.ts";
 
 type Provide = NonNullable<Middleware["provideInlineCompletionItems"]>;
 
+/** Text that was typed, and that nobody has been asked about yet. */
+interface Typed {
+  readonly document: vscode.TextDocument;
+  readonly version: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+const ASKED_WITHIN_MS = 300; // of a key; VS Code itself waits 50
+
 export class Offers implements vscode.Disposable {
-  private readonly client: () => LanguageClient | undefined;
-  private readonly answered: () => void;
+  private readonly server: Server;
   private readonly subscriptions: vscode.Disposable[];
   private offer: Offer | undefined;
   private isAccepting = false;
   private shownId: string | undefined;
+  private isReady = false;
+  private typed: Typed | undefined;
+  private unasked: NodeJS.Timeout | undefined;
+  private readonly askers = new WeakSet<vscode.TextEditor>();
+  private isAskingAnew = false;
 
-  /** `client` gives the one that runs now, which changes with each restart; `answered` is told of each suggestion. */
-  constructor(client: () => LanguageClient | undefined, answered: () => void) {
-    this.client = client;
-    this.answered = answered;
+  constructor(server: Server) {
+    this.server = server;
     this.subscriptions = [
+      server.onDidChange((view) => void this.changed(view)),
       vscode.workspace.onDidChangeTextDocument((event) => this.edited(event)),
       vscode.window.onDidChangeTextEditorSelection(({ textEditor }) => this.moved(textEditor)),
       vscode.window.onDidChangeActiveTextEditor((editor) => this.moved(editor)),
@@ -28,13 +42,20 @@ export class Offers implements vscode.Disposable {
   }
 
   dispose(): void {
+    clearTimeout(this.unasked);
     vscode.Disposable.from(...this.subscriptions).dispose();
   }
 
-  readonly provide: Provide = async (document, position, context, token, next) => {
+  readonly provide: Provide = async (document, position, given, token, next) => {
+    const context = this.isAskingAnew ? { ...given, triggerKind: vscode.InlineCompletionTriggerKind.Automatic } : given;
     const isInvoked = context.triggerKind === vscode.InlineCompletionTriggerKind.Invoke;
     if (!isInvoked && whyOff(document) !== undefined) {
       return [];
+    }
+    const editor = vscode.window.activeTextEditor;
+    if (this.isReady && editor?.document === document) {
+      this.typed = undefined;
+      this.askers.add(editor);
     }
     const { version } = document;
     const answer = await next(document, position, context, token);
@@ -62,7 +83,7 @@ export class Offers implements vscode.Disposable {
     this.take(undefined);
     await vscode.commands.executeCommand("editor.action.inlineSuggest.hide");
     if (id !== undefined) {
-      await this.client()?.sendNotification(didDismiss, { id });
+      await this.server.client?.sendNotification(didDismiss, { id });
     }
   }
 
@@ -72,12 +93,63 @@ export class Offers implements vscode.Disposable {
     const id = offer?.id;
     if (id !== undefined && id !== this.shownId) {
       this.shownId = id;
-      this.answered();
-      void this.client()?.sendNotification(didShow, { id });
+      void this.server.refresh();
+      void this.server.client?.sendNotification(didShow, { id });
     }
   }
 
-  private edited({ document, contentChanges }: vscode.TextDocumentChangeEvent): void {
+  private changed({ life, status }: View): void {
+    this.isReady = life === "running" && (status?.state === "ready" || status?.state === "busy");
+    if (this.isReady) {
+      void this.askAnew();
+    }
+  }
+
+  /**
+   * Notes what is typed, in case that it stays without an answer.
+   *
+   * A server that has no model yet has none. And VS Code makes what asks for suggestions only once a new window or
+   * editor group has been idle: on a busy machine the first keys in it are typed before, and nobody is asked.
+   */
+  private note({ document, contentChanges, reason }: vscode.TextDocumentChangeEvent): void {
+    const [change] = contentChanges;
+    const editor = vscode.window.activeTextEditor;
+    clearTimeout(this.unasked);
+    this.typed = undefined;
+    if (editor?.document !== document || change === undefined || change.text === "" || contentChanges.length > 1 || reason) {
+      return;
+    }
+    const { rangeOffset: from, text } = change;
+    this.typed = { document, version: document.version, from, to: from + text.length };
+    if (this.isReady && !this.askers.has(editor)) {
+      this.unasked = setTimeout(() => void this.askAnew(), ASKED_WITHIN_MS);
+    }
+  }
+
+  /** Asks about what was typed last, as if that had just happened, if the cursor is still there. */
+  private async askAnew(): Promise<void> {
+    const { typed } = this;
+    const editor = vscode.window.activeTextEditor;
+    this.typed = undefined;
+    if (typed === undefined || editor?.document !== typed.document || typed.document.version !== typed.version) {
+      return;
+    }
+    const cursor = typed.document.offsetAt(editor.selection.active);
+    if (typed.from <= cursor && cursor <= typed.to && whyOff(typed.document) === undefined) {
+      this.isAskingAnew = true;
+      try {
+        await vscode.commands.executeCommand("editor.action.inlineSuggest.trigger");
+      } finally {
+        this.isAskingAnew = false;
+      }
+    }
+  }
+
+  private edited(event: vscode.TextDocumentChangeEvent): void {
+    const { document, contentChanges } = event;
+    if (contentChanges.length > 0) {
+      this.note(event);
+    }
     if (contentChanges.length === 0 || this.offer?.document !== document.uri.toString()) {
       return; // Without changes it is only "dirty" or not.
     }
@@ -89,7 +161,7 @@ export class Offers implements vscode.Disposable {
     const partial = this.offer.edited(edits, this.isAccepting);
     this.showContext();
     if (partial !== undefined) {
-      void this.client()?.sendNotification(didPartiallyAccept, partial);
+      void this.server.client?.sendNotification(didPartiallyAccept, partial);
     }
   }
 

@@ -302,8 +302,10 @@
   (midfill-test-with "area.txt" "return┃\n"
     (let ((eglot-sync-connect 30) (eglot-autoshutdown t))
       (midfill-mode -1)
+      (setq midfill--status nil)
       (apply #'eglot (eglot--guess-contact))
       (midfill-test-wait 'eglot #'midfill--eglot-server)
+      (midfill-test-wait 'status (lambda () midfill--status))
       (midfill-mode)
       (midfill-test-type "é🙂 = return")
       (erase-buffer)

@@ -123,8 +123,23 @@ def test_health_says_what_there_is(nvim: Neovim):
     report = nvim.text()
     nvim.rpc.command("bwipeout")
     assert "ERROR" not in report
-    for line in ("✅ OK Neovim 0.12", "/bin/midfill: midfill 0.", "engine: ready; scripted", "✅ OK <Tab> accept"):
+    for line in ("✅ OK Neovim 0.12", "/bin/midfill: midfill 0.", "engine: ready", "model: scripted", "✅ OK <Tab> accept"):
         assert line in report
+
+
+def test_the_status_is_told_in_words(total: Neovim):
+    total.rpc.command("Midfill status")
+    words = r"engine: ready\nreplays a script\nmodel: scripted\nlast request: \d+ ms, first token \d+ ms; \d+ of \d+ tokens"
+    wait_for("the status", lambda: re.search(words, total.messages()))
+
+
+def test_what_was_typed_while_there_was_no_answer_is_asked_again_once_there_is_one(nvim: Neovim):
+    nvim.edit(nvim.home.write("area.py", "area =\n"), "area =")
+    nvim.rpc.command("Midfill toggle")
+    wait_for("the statusline", lambda: nvim.lua("return require('midfill').statusline()") == "midfill: off")
+    assert nvim.type_and_hear(" ") is None
+    nvim.rpc.command("Midfill toggle")
+    nvim.wait_for_ghost("width * height")
 
 
 def test_the_server_is_asked_why(nvim: Neovim):

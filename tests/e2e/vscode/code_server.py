@@ -197,6 +197,15 @@ class Window:
         rows = self.page.locator(f".quick-input-list .monaco-list-row:is([aria-label='{title}'], [aria-label^='{title},'])")
         rows.first.click()
 
+    def walkthrough(self, title: str) -> dict[str, bool]:
+        """Opens a page of steps, and gives which of them are ticked."""
+        self.command("Welcome: Open Walkthrough...")
+        self.page.locator(".quick-input-list .monaco-list-row", has_text=title).first.click()
+        steps = self.page.locator(".getting-started-step")
+        steps.first.wait_for()
+        ticks = {str(each.get_attribute("data-step-id")): each.get_attribute("aria-checked") for each in steps.all()}
+        return {name.rpartition("#")[2]: tick == "true" for name, tick in ticks.items()}
+
     @property
     def ghost(self) -> str:
         """The ghost text as it is drawn, its further lines under the first."""

@@ -74,28 +74,17 @@ local function check_client()
     health.error(problem --[[@as string]])
     return
   end
-  local line = ('engine: %s; %s'):format(status.state, status.model)
-  if type(status.device) == 'string' and status.device ~= '' then
-    line = ('%s on %s, %s'):format(line, status.device, status.dtype)
-  end
+  local lines = require('midfill.status').describe(status)
+  local first = table.remove(lines, 1)
   if status.state == 'engine_down' then
-    health.error(line .. ': ' .. tostring(status.detail), 'See `midfill engine logs`; :Midfill restart-engine starts it again.')
+    health.error(first, 'See `midfill engine logs`; :Midfill restart-engine starts it again.')
   elseif status.state == 'disabled' then
-    health.warn(line, ':Midfill toggle turns suggestions on.')
+    health.warn(first, ':Midfill toggle turns suggestions on.')
   else
-    health.ok(line)
+    health.ok(first)
   end
-  if type(status.last) == 'table' then
-    local last = status.last
-    health.info(
-      ('last request: %d tokens reused, %d prefilled, %d decoded in %d ms, until %s'):format(
-        last.reused,
-        last.prefilled,
-        last.decoded,
-        last.total_ms,
-        last.finish
-      )
-    )
+  for _, line in ipairs(lines) do
+    health.info(line)
   end
   for bufnr in pairs(client.attached_buffers) do
     local answer = ask(client, 'midfill/why', { textDocument = { uri = vim.uri_from_bufnr(bufnr) } })
