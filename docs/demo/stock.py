@@ -38,7 +38,7 @@ class Warehouse:
 
     def total(self) -> float:
         result = 0.0
-        for item in self.┃
+        for item in self.items.┃
             result += item.value()
         return result
 

@@ -69,7 +69,7 @@ def test_the_demo_is_completed_and_drawn(home: Home, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(home.project)  # the picture's title is the command, as a person types it there
     demo = (ROOT / "docs/demo/stock.py").read_text("utf-8")
     # One place of those marked there, or README's picture would be higher than a window.
-    at = "for item in self."
+    at = "for item in self.items."
     before, _, after = demo.partition(f"{at}┃")
     home.write("stock.py", before.replace("┃", "") + f"{at}┃" + after.replace("┃", ""))
     said = home.midfill("complete", "stock.py", "--svg", str(picture))

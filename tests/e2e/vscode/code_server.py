@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, TimeoutError, ViewportSize
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, ViewportSize
 
 from tests.e2e.home import BUILD, PATIENCE_S, ROOT, Home, wait_for
 
@@ -159,25 +159,24 @@ class Window:
 
     def open(self, path: Path) -> None:
         """Opens a file as a person would who knows its path."""
-        self._ask("Control+p", str(path))
-        self.page.locator(".quick-input-list .monaco-list-row", has_text=path.name).first.wait_for()
-        self.page.keyboard.press("Enter")
+        self._choose("Control+p", str(path), self.page.locator(".quick-input-list .monaco-list-row", has_text=path.name))
         self.page.locator(f".tab.active[data-resource-name='{path.name}']").wait_for()
         self.page.locator(f"{_EDITOR} .view-line").first.wait_for()
         wait_for("the editor to have the focus", lambda: self.page.locator(f"{_EDITOR}.focused").count())
 
-    def _ask(self, key: str, text: str) -> None:
-        """Opens the box that asks for a file or a command, again where something else took the key, and fills it."""
+    def _choose(self, key: str, text: str, rows: Locator) -> None:
+        """Takes a row of the box that asks for a file or a command, again where a page that comes late closes the box."""
         box = self.page.locator(".quick-input-widget input[type=text]")
         for _ in range(5):
             self.press(key)
             try:
                 box.fill(text, timeout=5000)
+                rows.first.click(timeout=5000)
             except TimeoutError:
                 self.press("Escape")
             else:
                 return
-        raise AssertionError(f"{key} opened nothing")
+        raise AssertionError(f"{key} did not bring {text!r}")
 
     def go(self, line: int, before_end: int = 0) -> None:
         """Puts the cursor that many keys before the end of a line, counted from 0."""
@@ -192,15 +191,15 @@ class Window:
 
     def command(self, title: str) -> None:
         """Runs a command through the palette."""
-        self._ask("F1", f">{title}")
         # A key of its own is in the label too.
         rows = self.page.locator(f".quick-input-list .monaco-list-row:is([aria-label='{title}'], [aria-label^='{title},'])")
-        rows.first.click()
+        self._choose("F1", f">{title}", rows)
 
     def walkthrough(self, title: str) -> dict[str, bool]:
         """Opens a page of steps, and gives which of them are ticked."""
         self.command("Welcome: Open Walkthrough...")
         self.page.locator(".quick-input-list .monaco-list-row", has_text=title).first.click()
+        self.page.locator(".quick-input-widget").wait_for(state="hidden")
         steps = self.page.locator(".getting-started-step")
         steps.first.wait_for()
         ticks = {str(each.get_attribute("data-step-id")): each.get_attribute("aria-checked") for each in steps.all()}
