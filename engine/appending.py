@@ -43,14 +43,15 @@ class NewRows:
     @cached_property
     def offsets(self) -> Tensor:
         """Where each sequence's rows begin among all. Shapes: result (B + 1,) int32."""
-        n_batch = len(self._lengths)
-        return torch.arange(n_batch + 1, dtype=torch.int32, device=self._lengths.device) * self._n_new
+        return self._starts(self._n_new)
 
     @cached_property
     def key_offsets(self) -> Tensor:
         """Where each sequence's keys begin in the cache. Shapes: result (B + 1,) int32."""
-        n_batch = len(self._lengths)
-        return torch.arange(n_batch + 1, dtype=torch.int32, device=self._lengths.device) * self._capacity
+        return self._starts(self._capacity)
+
+    def _starts(self, n_each: int) -> Tensor:
+        return torch.arange(len(self._lengths) + 1, dtype=torch.int32, device=self._lengths.device) * n_each
 
     @cached_property
     def pages(self) -> Tensor:

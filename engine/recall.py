@@ -118,12 +118,12 @@ class Nearby:
         self._rests: dict[bytes, int] = {}
         self._newlines = torch.from_numpy(tokenizer.ids_starting_with(bytes([_NEWLINE])))
 
-    def with_one_end(self, logprobs: Tensor) -> Tensor:
+    def with_one_end(self, logprobs: Tensor, ahead: bytes = b"") -> Tensor:
         """Where one line is wanted, all tokens that end it as one: whether it ends is one question, however it would go on.
 
-        Shapes: logprobs and result (V,).
+        It can't end where `ahead` is known to come next. Shapes: logprobs and result (V,).
         """
-        if not self._one_line:
+        if ahead or not self._one_line:
             return logprobs
         newlines, end = self._newlines.to(logprobs.device), self._tokenizer.special.end_of_text
         pooled = logprobs.index_fill(0, newlines, -torch.inf)
@@ -207,8 +207,7 @@ class Recall:
 
         Shapes: logprobs and result (V,), float32.
         """
-        if not ahead:
-            logprobs = self._nearby.with_one_end(logprobs)
+        logprobs = self._nearby.with_one_end(logprobs, ahead)
         places = self._nearby.places(ahead).among(logprobs)
         if not len(places.token_ids):
             return logprobs

@@ -24,6 +24,7 @@ from engine.healing import Healing, take_back
 from engine.recall import EDGES, Nearby, RecallWeights, bucket, features, weights_of
 from engine.tokenizer import Tokenizer
 from engine.training.holes import LineHole
+from engine.training.samples import middle_ids
 from engine.training.workers import chunks, in_processes
 
 _MAX_NEW = 48
@@ -68,8 +69,7 @@ def _observe_chunk(folder: Path, n_context: int, holes: Sequence[LineHole]) -> t
 def observe(hole: LineHole, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, n_context: int) -> list[Observed]:
     """What stood nearby at each token of a true middle, and where it ends."""
     before, healed = take_back(encode_all(hole.prefix, tokenizer), tokenizer)
-    word = tokenizer.decode(list(healed))
-    middle = [*tokenizer.encode(word + hole.middle), tokenizer.special.end_of_text][:_MAX_NEW]
+    middle = middle_ids(hole.middle, healed, tokenizer)[:_MAX_NEW]
     prefix, suffix = fit(before, tokenizer.encode(hole.suffix), n_context - _MAX_NEW)
     ids = (*build_prompt(prefix, suffix, Order.SPM, tokenizer.special).ids, *middle)
     logits = model(torch.tensor([ids]), logits_to_keep=len(middle) + 1).logits[0, :-1]  # (middle, V)
@@ -77,9 +77,7 @@ def observe(hole: LineHole, model: GPTBigCodeForCausalLM, tokenizer: Tokenizer, 
     healing = Healing(healed, tokenizer)
     observed: list[Observed] = []
     for token_id, row in zip(middle, logits.float(), strict=True):
-        logprobs = healing.constrain(row).log_softmax(-1)
-        if not healing.left:
-            logprobs = nearby.with_one_end(logprobs)
+        logprobs = nearby.with_one_end(healing.constrain(row).log_softmax(-1), healing.left)
         if logprobs[token_id].isinf():
             return []  # a way to cut the word that the engine never takes
         places = nearby.places(healing.left).among(logprobs)

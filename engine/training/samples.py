@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.api import Order
 from engine.encoding import encode_all
-from engine.fim import build_prompt
+from engine.fim import Ids, build_prompt
 from engine.healing import take_back
 from engine.tokenizer import Tokenizer
 
@@ -102,8 +102,12 @@ def fim_sample(hole: Hole, order: Order, tokenizer: Tokenizer) -> Sample:
     prefix = encode_all(hole.prefix, tokenizer)
     before, healed = take_back(prefix, tokenizer) if order is Order.SPM else (prefix.ids, ())
     prompt = build_prompt(before, tokenizer.encode(hole.suffix), order, tokenizer.special).ids
-    middle = tokenizer.encode(tokenizer.decode(list(healed)) + hole.middle)
-    return Sample([*prompt, *middle, tokenizer.special.end_of_text], len(prompt))
+    return Sample([*prompt, *middle_ids(hole.middle, healed, tokenizer)], len(prompt))
+
+
+def middle_ids(middle: str, healed: Ids, tokenizer: Tokenizer) -> list[int]:
+    """What follows a prompt: the word that was taken back, written again, the middle and the end of text."""
+    return [*tokenizer.encode(tokenizer.decode(list(healed)) + middle), tokenizer.special.end_of_text]
 
 
 def text_sample(text: str, offset: int, n_tokens: int, tokenizer: Tokenizer) -> Sample:
