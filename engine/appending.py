@@ -22,47 +22,47 @@ class NewRows:
 
     def __init__(self, lengths: Tensor, n_new: int, capacity: int) -> None:
         """Shapes: lengths (B,) int64, rows cached before."""
-        self._lengths, self._n_new, self._capacity = lengths, n_new, capacity
+        self.lengths, self.n_new, self.capacity = lengths, n_new, capacity
 
     @cached_property
     def places(self) -> Tensor:
         """Shapes: result (B, T)."""
-        steps = torch.arange(self._n_new, device=self._lengths.device)
-        return self._lengths[:, None] + steps
+        steps = torch.arange(self.n_new, device=self.lengths.device)
+        return self.lengths[:, None] + steps
 
     @cached_property
     def n_cached(self) -> Tensor:
         """Shapes: result (B,) int32."""
-        return self._lengths.int()
+        return self.lengths.int()
 
     @cached_property
     def n_keys(self) -> Tensor:
         """Shapes: result (B,) int32."""
-        return self.n_cached + self._n_new
+        return self.n_cached + self.n_new
 
     @cached_property
     def offsets(self) -> Tensor:
         """Where each sequence's rows begin among all. Shapes: result (B + 1,) int32."""
-        return self._starts(self._n_new)
+        return self._starts(self.n_new)
 
     @cached_property
     def key_offsets(self) -> Tensor:
         """Where each sequence's keys begin in the cache. Shapes: result (B + 1,) int32."""
-        return self._starts(self._capacity)
+        return self._starts(self.capacity)
 
     def _starts(self, n_each: int) -> Tensor:
-        return torch.arange(len(self._lengths) + 1, dtype=torch.int32, device=self._lengths.device) * n_each
+        return torch.arange(len(self.lengths) + 1, dtype=torch.int32, device=self.lengths.device) * n_each
 
     @cached_property
     def pages(self) -> Tensor:
         """The table of pages: each sequence has its own, in order. Shapes: result (B, C / page) int32."""
-        n_batch, n_pages = len(self._lengths), self._capacity // PAGE_TOKENS
-        return torch.arange(n_batch * n_pages, dtype=torch.int32, device=self._lengths.device).view(n_batch, n_pages)
+        n_batch, n_pages = len(self.lengths), self.capacity // PAGE_TOKENS
+        return torch.arange(n_batch * n_pages, dtype=torch.int32, device=self.lengths.device).view(n_batch, n_pages)
 
     @cached_property
     def seen(self) -> Tensor:
         """Which keys a row sees, bottom-right. Shapes: result (B, 1, T, C) bool."""
-        keys = torch.arange(self._capacity, device=self._lengths.device)
+        keys = torch.arange(self.capacity, device=self.lengths.device)
         return (keys <= self.places[..., None])[:, None]
 
 

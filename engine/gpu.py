@@ -6,20 +6,30 @@ A kernel that fails or is wrong here costs speed and a line in the log, never th
 from __future__ import annotations
 
 import logging
+import time
+from subprocess import SubprocessError
 
 import torch
+from torch import Tensor
 
 from engine.appending import PAGE_TOKENS, MaskedAppending, NewRows
 from engine.attention import Attention, EagerAttention, SdpaAttention
 from engine.backends import make_appending
-from engine.graphs import Recorder, StaticDecoder, record_cuda_graph
+from engine.graphs import LAST_PICK, Recorder, StaticDecoder, record_cuda_graph
 from engine.heads import GPTBigCodeForCausalLM
+from engine.kv_cache import KVCache
+from engine.static_forward import OperatorForward
 from engine.steps import EagerStepper, GraphStepper, Stepper
 
 log = logging.getLogger(__name__)
 
 MAX_ERROR = 2e-2  # relative, of half precision
 TRIALS = ((1, 300), (5, 300), (300, 0))  # new rows, cached ones
+MAX_PASS_ERROR = 5e-2  # of half precision, through all layers
+TRIAL_SHAPES = ((1, 1), (1, 16), (4, 1))  # sequences, rows of each
+TRIAL_TOKENS = 1000  # cached
+N_TIMED = 20
+KERNEL_ERRORS = (RuntimeError, ImportError, OSError, SubprocessError)  # as where there is no C compiler
 
 
 def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -> Stepper:
@@ -29,12 +39,72 @@ def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -
     never_plan()
     replace_unfit(model)
     try:
-        static = StaticDecoder(model, make_appending(model.transformer.attention, model.config), record)
+        static = StaticDecoder(model, operators(model), record)
+        if model.device.type == "cuda":
+            choose_forward(static)
         static.warm_up()
     except RuntimeError as error:
         log.warning("decoding is not recorded as CUDA graphs, every kernel is launched by itself: %s", error)
         return EagerStepper(model)
     return GraphStepper(model, static)
+
+
+def operators(model: GPTBigCodeForCausalLM) -> OperatorForward:
+    """The way through the model by torch's operators and the model's attention."""
+    return OperatorForward(model, make_appending(model.transformer.attention, model.config))
+
+
+def choose_forward(static: StaticDecoder) -> None:
+    """Has the decoder use fused kernels, where they can be had, agree with its operators on this machine, and are faster."""
+    plain = static.forward
+    wanted, plain_ms = _trial(static)
+    try:
+        from engine.fused_forward import FusedForward  # here, for Triton comes with CUDA builds of torch only
+
+        static.use(FusedForward(static.model))
+        got, fused_ms = _trial(static)
+        why_not = _why_worse(got, wanted, fused_ms, plain_ms)
+    except (*KERNEL_ERRORS, ValueError) as error:
+        why_not = f"{type(error).__name__}: {error}".splitlines()[0]
+    if why_not is None:
+        log.info("passes of a few rows take fused kernels: %.2f ms a token, torch's operators %.2f", fused_ms, plain_ms)
+    else:
+        log.warning("passes of a few rows take torch's operators, not fused kernels: %s", why_not)
+        static.use(plain)
+
+
+def _trial(static: StaticDecoder) -> tuple[list[Tensor], float]:
+    """Scores of passes over random rows behind random ones, and the milliseconds that one of a single row takes."""
+    cache, scores = _random_cache(static.model), []
+    for n_sequences, n_rows in TRIAL_SHAPES:
+        static.load([cache.branch(cache.length // (idx + 1)) for idx in range(n_sequences)])
+        ids = [tuple(range(idx, idx + n_rows)) for idx in range(n_sequences)]
+        scores.append(static.launch(ids, forced=True).logits.cpu())
+    static.load([cache])
+    static.launch([(0,)]).read()
+    started_s = time.perf_counter()
+    for _ in range(N_TIMED):
+        launched = static.launch([(LAST_PICK,)])
+    launched.read()
+    return scores, (time.perf_counter() - started_s) * 1000 / N_TIMED
+
+
+def _random_cache(model: GPTBigCodeForCausalLM) -> KVCache:
+    cache = model.new_cache()
+    shape, n_tokens = cache.shape, min(TRIAL_TOKENS, model.config.n_positions // 2)
+    generator = torch.Generator(shape.device).manual_seed(0)
+    size = (shape.n_layer, 1, shape.n_kv_head, n_tokens, 2 * shape.head_dim)
+    cache.extend(torch.empty(size, dtype=shape.dtype, device=shape.device).normal_(generator=generator))
+    return cache
+
+
+def _why_worse(got: list[Tensor], wanted: list[Tensor], got_ms: float, wanted_ms: float) -> str | None:
+    errors = [float((one - other).abs().max() / other.abs().max()) for one, other in zip(got, wanted, strict=True)]
+    if not all(error <= MAX_PASS_ERROR for error in errors):  # which NaN is not
+        return f"their scores are {max(errors, key=lambda error: (error != error, error)):.1e} off"
+    if got_ms > wanted_ms:
+        return f"they take {got_ms:.2f} ms a token here, the operators {wanted_ms:.2f}"
+    return None
 
 
 def replace_unfit(model: GPTBigCodeForCausalLM) -> None:

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.appending import PAGE_TOKENS, AppendingAttention, NewRows
+from engine.appending import PAGE_TOKENS, NewRows
 from engine.fim import Ids
 from engine.heads import GPTBigCodeForCausalLM
 from engine.kv_cache import KVCache
+from engine.static_forward import StaticForward
 
 SHAPES = ((1, 1), (1, 2), (1, 4), (1, 8), (1, 16), (2, 1), (4, 1))  # sequences, rows of each
 MAX_SEQUENCES, MAX_ROWS = (max(counts) for counts in zip(*SHAPES, strict=True))
 N_SPARE = 4 * MAX_ROWS  # places behind the model's positions: for rows that are launched and never taken
 LAST_PICK = -1  # for a pass's first id: what the device picked last; behind it: no draft
-SMALLEST_WAIT = 1e-30  # keeps the logarithm finite, so that temperature 0 times it is 0
 
 Pass = Callable[[], None]
 Recorder = Callable[[Pass], Pass]
@@ -83,8 +83,8 @@ class Launched:
 class StaticDecoder:
     """A model's decoding passes, over a cache with a fixed place for each of a few sequences."""
 
-    def __init__(self, model: GPTBigCodeForCausalLM, attention: AppendingAttention, record: Recorder) -> None:
-        self.model, self.attention, self.record = model, attention, record
+    def __init__(self, model: GPTBigCodeForCausalLM, forward: StaticForward, record: Recorder) -> None:
+        self.model, self.forward, self.record = model, forward, record
         shape, device = model.new_cache().shape, model.device
         self.capacity = -(-(shape.n_positions + N_SPARE) // PAGE_TOKENS) * PAGE_TOKENS
         size = (shape.n_layer, MAX_SEQUENCES, self.capacity, shape.n_kv_head, 2 * shape.head_dim)
@@ -92,8 +92,13 @@ class StaticDecoder:
             self.kv = torch.zeros(size, dtype=shape.dtype, device=device)  # (L, B, C, K, 2 * D)
             self.lengths = torch.zeros(MAX_SEQUENCES, dtype=torch.long, device=device)
             self.last = torch.zeros(MAX_SEQUENCES, dtype=torch.long, device=device)
-            self.temperature = torch.zeros((), device=device)
+            self.temperature = torch.zeros(MAX_SEQUENCES, device=device)
         self._passes: dict[tuple[int, int], _StaticPass] = {}
+
+    def use(self, forward: StaticForward) -> None:
+        """Takes another way through the model; what was recorded is forgotten."""
+        self.forward = forward
+        self._passes.clear()
 
     def warm_up(self) -> None:
         """Records every shape, so that no request pays for it."""
@@ -162,56 +167,16 @@ class _StaticPass:
         self._replay()
 
     def _run(self) -> None:
-        """The pass: embeddings, layers, head, picks, and what of the draft is taken."""
+        """The pass: scores, picks, and what of the draft is taken."""
         decoder, (n_sequences, n_rows) = self._decoder, self._size
         lengths, last = decoder.lengths[:n_sequences], decoder.last[:n_sequences]
         first = torch.where(self._ids[:, 0] == LAST_PICK, last, self._ids[:, 0])
         ids = torch.cat((first[:, None], self._ids[:, 1:]), dim=1)  # (B, T)
         rows = NewRows(lengths, n_rows, decoder.capacity)
-        logits = _logits(decoder, ids, rows)  # (B, T, V)
-        picked = _pick(logits, decoder.temperature)
-        logprobs = logits.gather(-1, picked[..., None])[..., 0] - logits.logsumexp(-1)
-        n_agreed = (picked[:, :-1] == ids[:, 1:]).long().cumprod(-1).sum(-1)
-        n_taken = torch.maximum(n_agreed + 1, self._n_forced)  # (B,)
-        last.copy_(picked.gather(1, n_taken[:, None] - 1)[:, 0])
+        logits = decoder.forward(ids, decoder.kv[:, :n_sequences], rows)  # (B, T, V)
+        result = decoder.forward.judge(logits, ids, decoder.temperature[:n_sequences], self._n_forced)
+        n_taken = result[:, -1].long()
+        last.copy_(result.gather(1, n_taken[:, None] - 1)[:, 0])
         self.logits.copy_(logits.gather(1, (n_taken - 1)[:, None, None].expand(-1, 1, logits.shape[-1]))[:, 0])
         lengths.add_(n_taken)
-        self.result.copy_(torch.cat((picked, logprobs, n_taken[:, None]), dim=-1))
-
-
-@dataclass(frozen=True, slots=True)
-class _Appended:
-    """Attention as a layer calls it, for one pass: what it is handed are the new rows alone."""
-
-    decoder: StaticDecoder
-    rows: NewRows
-    name: str = "appended"
-
-    def prepare(self, n_new: int, n_cached: int, keep: Tensor | None, like: Tensor) -> Tensor | None:
-        """Nothing: the rows know."""
-        return None
-
-    def __call__(self, q: Tensor, kv: Tensor, mask: Tensor | None, *, layer_idx: int, dropout_p: float) -> Tensor:
-        """See `AppendingAttention.append`."""
-        return self.decoder.attention.append(q, kv, self.decoder.kv[layer_idx, : len(q)], self.rows, layer_idx=layer_idx)
-
-
-def _logits(decoder: StaticDecoder, ids: Tensor, rows: NewRows) -> Tensor:
-    """Scores after each row, in float32, padding ids left out. Shapes: ids (B, T), result (B, T, V)."""
-    model, transformer = decoder.model, decoder.model.transformer
-    positions = rows.places.clamp(max=model.config.n_positions - 1)  # of rows that are never taken
-    h = transformer.wte(ids.clamp(min=0)) + transformer.wpe(positions)
-    attend = _Appended(decoder, rows)
-    for block in transformer.h:
-        h = block(h, attend, None, None)
-    logits: Tensor = model.lm_head(transformer.ln_f(h))
-    return logits[..., : model.n_used_ids].float()
-
-
-def _pick(logits: Tensor, temperature: Tensor) -> Tensor:
-    """The likeliest at temperature 0, else one by its probability: with Gumbel's noise the two are one formula.
-
-    Source: Gumbel 1954. Shapes: logits (B, T, V), temperature (), result (B, T).
-    """
-    waits = torch.empty_like(logits).exponential_().clamp_(min=SMALLEST_WAIT)
-    return (logits - temperature * waits.log_()).argmax(-1)
+        self.result.copy_(result)

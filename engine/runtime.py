@@ -17,6 +17,7 @@ from engine.cache_pool import CachePool
 from engine.cores import n_physical_cores
 from engine.decoder import Decoder
 from engine.heads import GPTBigCodeForCausalLM
+from engine.int8_linear import quantize_layers
 from engine.jobs import Job
 from engine.model_files import model_folder
 from engine.native.library import NoKernels, load_library
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
 NATIVE = "native"  # the attention of the int8 kernels
+INT8_BESIDE = torch.float16  # what is not in int8 on a GPU: activations, caches, embeddings
 CACHE_SHARE = 0.25  # of free memory, where the user set no budget
 ASSUMED_FREE_BYTES = 4 << 30
 
@@ -65,10 +67,10 @@ def place(options: EngineOptions) -> Placement:
     """
     device, why_device = _device(options.device)
     dtype, why_dtype = _dtype(options, device)
-    if dtype is torch.int8:
+    if dtype is torch.int8 and device.type == "cpu":
         attention, why_attention = NATIVE, "the int8 kernels' own"
     else:
-        attention, why_attention = choose_attention(options.attention, dtype, device)
+        attention, why_attention = choose_attention(options.attention, INT8_BESIDE if dtype is torch.int8 else dtype, device)
     name = str(dtype).removeprefix("torch.")
     return Placement(device, dtype, attention, f"{device}: {why_device}; {name}: {why_dtype}; {attention}: {why_attention}")
 
@@ -105,18 +107,22 @@ def warm_up(runtime: Runtime) -> None:
 def _load_model(
     folder: Path, n_threads: int | None, placement: Placement, progress: Progress
 ) -> GPTBigCodeForCausalLM | QuantizedForCausalLM:
-    if placement.dtype is torch.int8:
+    if placement.attention == NATIVE:
         torch.set_num_threads(1)  # all that is left to torch is the sampling of one row
         return QuantizedForCausalLM.from_pretrained(folder, n_threads=n_threads or n_physical_cores(), progress=progress)
     if n_threads is not None:
         torch.set_num_threads(n_threads)
-    return GPTBigCodeForCausalLM.from_pretrained(
+    in_int8 = placement.dtype is torch.int8
+    model = GPTBigCodeForCausalLM.from_pretrained(
         folder,
-        dtype=placement.dtype,
+        dtype=INT8_BESIDE if in_int8 else placement.dtype,
         attn_implementation=placement.attention,
-        device=placement.device,
+        device=None if in_int8 else placement.device,  # which may lack the memory for what is not in int8 yet
         progress=progress,
     )
+    if in_int8:
+        quantize_layers(model)
+    return model.to(placement.device)
 
 
 def _dtype(options: EngineOptions, device: torch.device) -> tuple[torch.dtype, str]:
@@ -138,8 +144,10 @@ def _dtype(options: EngineOptions, device: torch.device) -> tuple[torch.dtype, s
 
 
 def _why_no_int8(options: EngineOptions, device: torch.device) -> str | None:
+    if device.type == "cuda":
+        return None
     if device.type != "cpu":
-        return "its kernels run on the CPU only; take dtype float16, or device cpu"
+        return "it runs on the CPU and on CUDA devices; take dtype float16, or device cpu"
     if options.attention not in ("auto", NATIVE):
         return f"its kernels have an attention of their own, not {options.attention!r}; take attention auto, or dtype float32"
     try:

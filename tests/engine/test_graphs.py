@@ -11,12 +11,14 @@ from torch import Tensor
 
 from engine.api import Finish, Request, Stop
 from engine.appending import MaskedAppending
-from engine.backends import make_appending, make_attention
+from engine.backends import make_attention
 from engine.cache_pool import CachePool
 from engine.decoder import Decoder
+from engine.gpu import operators
 from engine.graphs import LAST_PICK, SHAPES, Pass, StaticDecoder, record_nothing
 from engine.jobs import Job
 from engine.kv_cache import KVCache
+from engine.static_forward import OperatorForward
 from engine.steps import EagerStepper, GraphStepper
 from engine.tokenizer import Tokenizer
 from tests.engine.conftest import load
@@ -27,7 +29,7 @@ MQA_AND_MHA = pytest.mark.parametrize("multi_query", [True, False])
 
 
 def static(ours, record=record_nothing) -> StaticDecoder:
-    return StaticDecoder(ours, MaskedAppending(ours.config), record)
+    return StaticDecoder(ours, OperatorForward(ours, MaskedAppending(ours.config)), record)
 
 
 def greedy(ours, ids: list[int], n_new: int) -> tuple[list[int], KVCache]:
@@ -173,7 +175,7 @@ def test_every_pass_fits_the_operators_that_a_gpu_runs(name, multi_query) -> Non
     with torch.inference_mode():
         for n_new in (40, 7, 1):
             assert ours(ids[:, :n_new], kv_cache=cache).logits.shape == (1, n_new, ours.config.vocab_size)
-    passes = StaticDecoder(ours, make_appending(ours.transformer.attention, ours.config), record)
+    passes = StaticDecoder(ours, operators(ours), record)
     passes.warm_up()
     passes.load([cache])
     passes.store(0, cache, 3)

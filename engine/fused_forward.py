@@ -1,0 +1,239 @@
+"""A pass of a few rows by kernels of our own: six launches a layer, where torch's operators take twelve to sixteen.
+
+The kernels are in `fused_kernels`; `OperatorForward` is the reference.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from engine import fused_kernels as kernels
+from engine.appending import NewRows
+from engine.heads import GPTBigCodeForCausalLM
+from engine.model import GPTBigCodeBlock
+
+BLOCK_ROWS = 16  # the smallest side of a product on tensor cores, and the most rows of a pass
+MAX_BLOCK_IN, MAX_BLOCK_OUT, N_PROGRAMS = 256, 64, 256
+TILE_BYTES, SHARED_BYTES = 24 << 10, 72 << 10  # of one step of a product, and of all that are fetched ahead
+MAX_STAGES = 6
+KEYS_PER_SPLIT, BLOCK_KEYS = 128, 64
+MAX_BLOCK_QUERIES = 64
+BLOCK_SPLITS = 32
+BLOCK_VOCAB = 2048
+LOG2_E = math.log2(math.e)
+ACTIVATIONS = {"relu": "relu", "gelu": "erf"}  # the others are forms of the tanh
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Hidden states and the moments of their norm. Shapes: h (rows, E); moments (rows, parts, 2) float32."""
+
+    h: Tensor
+    moments: Tensor
+
+
+class FusedForward:
+    """A model's recorded passes, by fused kernels.
+
+    Numerics: as the operators', but what a kernel keeps to itself is not rounded (a product before its activation).
+    """
+
+    name = "fused"
+
+    def __init__(self, model: GPTBigCodeForCausalLM) -> None:
+        """Raises: ValueError where the model's widths are none of the kernels'."""
+        config = model.config
+        widths = config.n_embd, config.inner_dim
+        if any(width % 16 for width in widths):
+            raise ValueError(f"widths {widths} are no multiples of 16")
+        if config.n_embd % _block_out(config.n_embd):
+            raise ValueError(f"n_embd {config.n_embd} is no multiple of {_block_out(config.n_embd)}")
+        self._model, self._config = model, config
+        self._seed = torch.randint(1 << 62, (1,)).to(model.device)  # torch's own generator does not reach into the kernels
+        self._scale = LOG2_E * (config.head_dim**-0.5 if config.scale_attn_weights else 1.0)
+        self._activation = ACTIVATIONS.get(config.activation_function, "tanh")
+
+    def __call__(self, ids: Tensor, kv: Tensor, rows: NewRows) -> Tensor:
+        """See `StaticForward`."""
+        transformer = self._model.transformer
+        stream = self._embed(ids, rows)
+        for block, layer in zip(transformer.h, kv, strict=True):
+            assert isinstance(block, GPTBigCodeBlock)
+            stream = self._block(block, stream, layer, rows)
+        n_used = self._model.n_used_ids
+        logits = stream.h.new_empty(len(stream.h), n_used, dtype=torch.float32)
+        self._linear(stream.h, self._model.lm_head, logits, norm=transformer.ln_f, moments=stream.moments)
+        return logits.view(*ids.shape, n_used)
+
+    def judge(self, logits: Tensor, ids: Tensor, temperature: Tensor, n_forced: Tensor) -> Tensor:
+        """See `StaticForward`."""
+        (n_batch, n_new), n_vocab = ids.shape, logits.shape[-1]
+        n_parts = -(-n_vocab // BLOCK_VOCAB)
+        parts = logits.new_empty(ids.numel(), n_parts, 5)
+        kernels.pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, BLOCK=BLOCK_VOCAB)
+        result = logits.new_empty(n_batch, 2 * n_new + 1)
+        blocks = {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_PARTS": _power_of_two(n_parts)}
+        kernels.judge[(1,)](parts, ids, n_forced, result, ids.numel(), n_new, n_parts, **blocks)
+        self._seed.add_(1)
+        return result
+
+    def _embed(self, ids: Tensor, rows: NewRows) -> _Rows:
+        transformer, config = self._model.transformer, self._config
+        block_out = _block_out(config.n_embd)
+        stream = self._new_rows(ids.numel())
+        kernels.embed[(config.n_embd // block_out,)](
+            ids,
+            rows.lengths,
+            transformer.wte.weight,
+            transformer.wpe.weight,
+            stream.h,
+            stream.moments,
+            ids.numel(),
+            rows.n_new,
+            config.n_positions,
+            config.n_embd,
+            BLOCK_ROWS=BLOCK_ROWS,
+            BLOCK_OUT=block_out,
+        )
+        return stream
+
+    def _block(self, block: GPTBigCodeBlock, stream: _Rows, kv: Tensor, rows: NewRows) -> _Rows:
+        """One layer, as `GPTBigCodeBlock.forward`. Shapes: kv (B, C, K, 2 * D)."""
+        h, config = stream.h, self._config
+        q = torch.empty_like(h)
+        self._linear(h, block.attn.c_attn, q, norm=block.ln_1, moments=stream.moments, kv=kv, rows=rows)
+        stream = self._added(self._attend(q, kv, rows), block.attn.c_proj, h)
+        inner = h.new_empty(len(h), config.inner_dim)
+        activation = self._activation
+        self._linear(stream.h, block.mlp.c_fc, inner, norm=block.ln_2, moments=stream.moments, activation=activation)
+        return self._added(inner, block.mlp.c_proj, stream.h)
+
+    def _added(self, x: Tensor, layer: nn.Linear, residual: Tensor) -> _Rows:
+        """The residual stream behind one more layer."""
+        stream = self._new_rows(len(residual))
+        self._linear(x, layer, stream.h, residual=residual, out_moments=stream.moments)
+        return stream
+
+    def _new_rows(self, n_rows: int) -> _Rows:
+        n_embd, like = self._config.n_embd, self._model.transformer.wte.weight
+        moments = like.new_empty(n_rows, n_embd // _block_out(n_embd), 2, dtype=torch.float32)
+        return _Rows(like.new_empty(n_rows, n_embd), moments)
+
+    def _linear(
+        self,
+        x: Tensor,
+        layer: nn.Linear,
+        out: Tensor,
+        *,
+        norm: nn.LayerNorm | None = None,
+        moments: Tensor | None = None,
+        activation: str | None = None,
+        residual: Tensor | None = None,
+        out_moments: Tensor | None = None,
+        kv: Tensor | None = None,
+        rows: NewRows | None = None,
+    ) -> None:
+        """Shapes: x (rows, n_in), out (rows, n_out), of c_attn without the keys and values."""
+        n_in = x.shape[1]
+        n_out = out.shape[1] if kv is None else layer.weight.shape[0]
+        block_out = _block_out(n_out)
+        block_in, stages = _block_in(n_in, block_out, x.element_size(), layer.weight.element_size())
+        n_parts = 1 if moments is None else moments.shape[1]
+        kernels.linear[(-(-n_out // block_out),)](
+            x,
+            layer.weight,
+            getattr(layer, "scale", None),
+            layer.bias,
+            None if norm is None else norm.weight,
+            None if norm is None else norm.bias,
+            moments,
+            residual,
+            out,
+            out_moments,
+            kv,
+            None if rows is None else rows.lengths,
+            len(x),
+            n_out,
+            n_in,
+            n_parts,
+            self._config.layer_norm_epsilon,
+            1 if rows is None else rows.n_new,
+            self._config.n_embd // self._config.n_kv_head,
+            2 * self._config.head_dim,
+            1 if rows is None else rows.capacity,
+            ACTIVATION=activation,
+            BLOCK_ROWS=BLOCK_ROWS,
+            BLOCK_OUT=block_out,
+            BLOCK_IN=block_in,
+            BLOCK_PARTS=_power_of_two(n_parts),
+            num_stages=stages,
+        )
+
+    def _attend(self, q: Tensor, kv: Tensor, rows: NewRows) -> Tensor:
+        """Attention over the cache, new rows included. Shapes: q and result (rows, E), kv (B, C, K, 2 * D)."""
+        config = self._config
+        n_rows, n_batch, head_dim = len(q), len(kv), config.head_dim
+        n_splits = -(-rows.capacity // KEYS_PER_SPLIT)  # not of the keys in use: a graph's launches are fixed
+        n_queries = rows.n_new * config.n_head // config.n_kv_head  # of one key/value head
+        block_rows = min(max(_power_of_two(n_queries), BLOCK_ROWS), MAX_BLOCK_QUERIES)
+        block_dim = max(_power_of_two(head_dim), 16)
+        mixed = q.new_empty(n_splits, n_rows, config.n_head, head_dim, dtype=torch.float32)
+        weights = q.new_empty(n_splits, n_rows, config.n_head, dtype=torch.float32)
+        kernels.attend[(n_splits, -(-n_queries // block_rows), n_batch * config.n_kv_head)](
+            q,
+            kv,
+            rows.lengths,
+            mixed,
+            weights,
+            n_batch,
+            rows.n_new,
+            config.n_head,
+            config.n_kv_head,
+            head_dim,
+            rows.capacity,
+            self._scale,
+            BLOCK_ROWS=block_rows,
+            BLOCK_KEYS=BLOCK_KEYS,
+            BLOCK_DIM=block_dim,
+            KEYS_PER_SPLIT=KEYS_PER_SPLIT,
+            num_warps=4 if block_rows < MAX_BLOCK_QUERIES else 8,
+            num_stages=2,
+        )
+        out = torch.empty_like(q)
+        kernels.merge[(n_rows * config.n_head,)](
+            mixed,
+            weights,
+            rows.lengths,
+            out,
+            n_batch,
+            rows.n_new,
+            config.n_head,
+            head_dim,
+            BLOCK_SPLITS=BLOCK_SPLITS,
+            BLOCK_DIM=block_dim,
+            KEYS_PER_SPLIT=KEYS_PER_SPLIT,
+        )
+        return out
+
+
+def _block_out(n_out: int) -> int:
+    """Outputs of one program: so many that a large GPU has one or two programs for each of its processors."""
+    return min(max(_power_of_two(n_out // N_PROGRAMS), 16), MAX_BLOCK_OUT)
+
+
+def _block_in(n_in: int, block_out: int, x_bytes: int, weight_bytes: int) -> tuple[int, int]:
+    """Inputs of one step of the product, and the steps under way at a time; a bandwidth needs about 20 KB per processor."""
+    bytes_per_input = BLOCK_ROWS * x_bytes + block_out * weight_bytes
+    block = math.gcd(n_in, MAX_BLOCK_IN)
+    while block * bytes_per_input > TILE_BYTES:
+        block //= 2
+    return block, min(1 + SHARED_BYTES // (block * bytes_per_input), MAX_STAGES)
+
+
+def _power_of_two(n: int) -> int:
+    """The smallest that is not less."""
+    return 1 << max(n - 1, 0).bit_length()

@@ -1,0 +1,41 @@
+"""Fused kernels, compiled for GPUs that need not be there: nothing spilt, weights fetched ahead, small enough for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton has no build for this system")
+
+SHARED_BYTES = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10}  # what one program may have, by compute capability
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "precision"),
+    [
+        ("tiny_starcoder_py", "float16", "half"),
+        ("starcoderbase-1b", "float16", "half"),
+        ("starcoderbase-1b", "float16", "int8"),
+        ("starcoderbase-3b", "bfloat16", "half"),
+        ("starcoder", "float16", "half"),
+    ],
+)
+def test_every_launch_of_a_published_shape_compiles_and_fits(shape, dtype, precision, tmp_path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.engine.kernel_targets", shape, dtype, precision],
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    compiled = [json.loads(line) for line in told.stdout.splitlines()]
+    assert {each["kernel"] for each in compiled} == {"embed", "linear", "attend", "merge", "pick", "judge"}
+    for each in compiled:
+        assert each["stack"] == 0, each  # no registers kept in memory
+        assert each["shared"] <= SHARED_BYTES[each["capability"]], each
+        assert each["is_async"] == (each["kernel"] in ("linear", "attend")), each
