@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from triton.errors import TritonError
 
 from engine import fused_kernels as kernels
 from engine.appending import NewRows
@@ -58,7 +59,16 @@ class FusedForward:
         self._activation = ACTIVATIONS.get(config.activation_function, "tanh")
 
     def __call__(self, ids: Tensor, kv: Tensor, rows: NewRows) -> Tensor:
-        """See `StaticForward`."""
+        """See `StaticForward`.
+
+        Raises: RuntimeError where the kernels cannot be compiled for this device, or ask for more than it has.
+        """
+        try:
+            return self._scores(ids, kv, rows)
+        except TritonError as error:
+            raise RuntimeError(str(error)) from error
+
+    def _scores(self, ids: Tensor, kv: Tensor, rows: NewRows) -> Tensor:
         transformer = self._model.transformer
         stream = self._embed(ids, rows)
         for block, layer in zip(transformer.h, kv, strict=True):

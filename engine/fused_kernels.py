@@ -308,6 +308,7 @@ def judge(
     most = tl.load(places + 3, mask=is_part, other=-1e30)
     highest = tl.max(most, 1)
     total = tl.sum(tl.load(places + 4, mask=is_part, other=0.0) * tl.exp(most - highest[:, None]), 1)
+    total = tl.where(is_row, total, 1.0)
     sequence, step = rows // n_new, rows % n_new
     place = result + sequence * (2 * n_new + 1) + step
     tl.store(place, token, mask=is_row)

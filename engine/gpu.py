@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from subprocess import SubprocessError
 
 import torch
@@ -18,8 +19,10 @@ from engine.backends import make_appending
 from engine.graphs import LAST_PICK, Recorder, StaticDecoder, record_cuda_graph
 from engine.heads import GPTBigCodeForCausalLM
 from engine.kv_cache import KVCache
-from engine.static_forward import OperatorForward
+from engine.static_forward import OperatorForward, StaticForward
 from engine.steps import EagerStepper, GraphStepper, Stepper
+
+MakeForward = Callable[[GPTBigCodeForCausalLM], StaticForward]
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +57,23 @@ def operators(model: GPTBigCodeForCausalLM) -> OperatorForward:
     return OperatorForward(model, make_appending(model.transformer.attention, model.config))
 
 
-def choose_forward(static: StaticDecoder) -> None:
-    """Has the decoder use fused kernels, where they can be had, agree with its operators on this machine, and are faster."""
+def fused(model: GPTBigCodeForCausalLM) -> StaticForward:
+    """The way through the model by kernels of our own.
+
+    Raises: ImportError where Triton is missing, which only CUDA builds of torch bring; ValueError where the model's widths are
+    none of theirs.
+    """
+    from engine.fused_forward import FusedForward
+
+    return FusedForward(model)
+
+
+def choose_forward(static: StaticDecoder, candidate: MakeForward = fused) -> None:
+    """Has the decoder take another way where that can be had, agrees with its own on this machine, and is faster."""
     plain = static.forward
     wanted, plain_ms = _trial(static)
     try:
-        from engine.fused_forward import FusedForward  # here, for Triton comes with CUDA builds of torch only
-
-        static.use(FusedForward(static.model))
+        static.use(candidate(static.model))
         got, fused_ms = _trial(static)
         why_not = _why_worse(got, wanted, fused_ms, plain_ms)
     except (*KERNEL_ERRORS, ValueError) as error:

@@ -41,4 +41,5 @@ def quantize_layers(model: GPTBigCodeForCausalLM) -> None:
         assert isinstance(block, GPTBigCodeBlock)
         for module in (block.attn, block.mlp):
             for name, layer in list(module.named_children()):
+                assert isinstance(layer, nn.Linear)
                 setattr(module, name, Int8Linear(layer))

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import torch
 
 from engine import gpu
 from engine.attention import EagerAttention
-from engine.backends import make_appending, make_attention
+from engine.backends import make_attention
 from engine.flash_attention import choose_flash
 from engine.graphs import Recorder, StaticDecoder, record_cuda_graph, record_nothing
 from engine.heads import GPTBigCodeForCausalLM
+from engine.int8_linear import quantize_layers
 from engine.model_files import SHIPPED_MODEL
 from engine.steps import GraphStepper
 from engine.tokenizer import Tokenizer
@@ -33,6 +35,7 @@ from tests.bench.gpu_parity import Verdict, attention_verdicts, model_verdicts
 from tests.bench.gpu_report import Report, release, tried, version
 from tests.bench.shapes import SHAPES, config, random_model
 
+FUSED = "fused"  # not an attention, but the kernels of passes of a few rows
 NO_GPU = "gpu-check needs a CUDA device, and this torch sees none; install a CUDA build of torch on a machine with a GPU"
 
 
@@ -42,7 +45,7 @@ class Plan:
 
     device: torch.device
     dtypes: tuple[torch.dtype, ...] = (torch.float16, torch.bfloat16)
-    backends: tuple[str, ...] = ("sdpa", "torch_flash", "flash_attn")
+    backends: tuple[str, ...] = ("sdpa", "torch_flash", "flash_attn", FUSED)
     flash: str | None = None  # the fast one that speeds are measured with; None for what the engine would choose
     parity_shapes: tuple[str, ...] = tuple(SHAPES)
     parity_layers: int = 4  # of the larger models: what a layer may get wrong shows in four
@@ -81,12 +84,18 @@ def parity(plan: Plan, shape_name: str, backend: str, dtype: torch.dtype, told: 
 
 def verdicts(plan: Plan, shape_name: str, backend: str, dtype: torch.dtype) -> Iterator[Verdict]:
     shape = config(shape_name, **plan.changes)
-    lengths = tuple(length for length in plan.parity_lengths if length <= shape.n_positions)
-    yield from attention_verdicts(shape_name, shape, lambda shape: make_attention(backend, shape), dtype, lengths, plan.device)
     few = config(shape_name, **{**plan.changes, "n_layer": min(shape.n_layer, plan.parity_layers)})
     model = random_model(few, dtype, plan.device)
-    model.transformer.attention = make_attention(backend, few)
-    yield from model_verdicts(shape_name, model, plan.record, plan.parity_tokens)
+    if backend == FUSED:  # its prompts go through sdpa
+        forward = gpu.fused(model)
+    else:
+        lengths = tuple(length for length in plan.parity_lengths if length <= shape.n_positions)
+        yield from attention_verdicts(
+            shape_name, shape, lambda shape: make_attention(backend, shape), dtype, lengths, plan.device
+        )
+        model.transformer.attention = make_attention(backend, few)
+        forward = gpu.operators(model)
+    yield from model_verdicts(shape_name, backend, StaticDecoder(model, forward, plan.record), plan.parity_tokens)
 
 
 def load_random(plan: Plan, shape_name: str) -> GPTBigCodeForCausalLM:
@@ -98,8 +107,10 @@ def load_random(plan: Plan, shape_name: str) -> GPTBigCodeForCausalLM:
 
 
 def recorded(plan: Plan, model: GPTBigCodeForCausalLM) -> StaticDecoder:
-    """The model's passes, all recorded."""
-    static = StaticDecoder(model, make_appending(model.transformer.attention, model.config), plan.record)
+    """The model's passes, all recorded, as the engine does."""
+    static = StaticDecoder(model, gpu.operators(model), plan.record)
+    if plan.device.type == "cuda":
+        gpu.choose_forward(static)
     static.warm_up()
     return static
 
@@ -135,7 +146,7 @@ def timed(plan: Plan, name: str, lengths: tuple[int, ...]) -> dict[str, Any]:
     model, clock = load_random(plan, name), plan.clock
     static = recorded(plan, model)
     stepper, limit = GraphStepper(model, static), speed.bandwidth(clock, plan.copy_bytes)
-    rows = []
+    forward, operators, rows = static.forward.name, StaticDecoder(model, gpu.operators(model), plan.record), []
     for n_tokens in lengths:
         cached = speed.filled(model, speed.random_ids(model, n_tokens))
         by_rows = {n_rows: speed.decode_ms(static, cached, clock, n_rows) for n_rows in (1, 2, 4, 8, 16)}
@@ -145,23 +156,39 @@ def timed(plan: Plan, name: str, lengths: tuple[int, ...]) -> dict[str, Any]:
                 "prefill_ms": speed.prefill_ms(model, clock, n_tokens),
                 "decode_ms": by_rows[1],
                 "verify_ms_by_rows": by_rows,
+                "decode_operators_ms": speed.decode_ms(operators, cached, clock),
                 "decode_unrecorded_ms": speed.decode_unrecorded_ms(model, cached, clock),
                 "keystroke_ms": speed.keystroke_ms(model, stepper, cached, clock),
                 "hbm_limit_ms": speed.bytes_per_token(model, n_tokens) / limit * 1000,
                 "hbm_share": speed.bytes_per_token(model, n_tokens) / limit * 1000 / by_rows[1],
             }
         )
-    del static, stepper, cached
+    del static, stepper, operators, cached
     model.n_used_ids = min(model.config.vocab_size, Tokenizer.from_pretrained(SHIPPED_MODEL).n_vocab)  # answers are text
     stepper, ids = GraphStepper(model, recorded(plan, model)), speed.random_ids(model, lengths[-1])
     cancels = {
         f"cancel_{where}_ms_max": max(speed.cancel_ms(model, stepper, ids, plan.n_cancels, decoding=where == "decode"))
         for where in ("decode", "prefill")
     }
-    told = {"attention": model.transformer.attention.name, "bytes_per_s": limit, "lengths": rows, **cancels}
+    told = {"attention": model.transformer.attention.name, "passes": forward, "bytes_per_s": limit, "lengths": rows, **cancels}
     del stepper  # what follows changes the weights
     speed.repeat_in_cycles(model)
     return {**told, "repetitive": speed.repetitive(model, GraphStepper(model, recorded(plan, model)), clock)}
+
+
+def in_int8(plan: Plan, name: str, lengths: tuple[int, ...]) -> dict[str, Any]:
+    """The same with 8-bit weights."""
+    model, clock = load_random(plan, name), plan.clock
+    quantize_layers(model)
+    static, limit = recorded(plan, model), speed.bandwidth(clock, plan.copy_bytes)
+    rows = []
+    for n_tokens in lengths:
+        cached = speed.filled(model, speed.random_ids(model, n_tokens))
+        decode_ms = speed.decode_ms(static, cached, clock)
+        limit_ms = speed.bytes_per_token(model, n_tokens) / limit * 1000
+        prefill_ms = speed.prefill_ms(model, clock, n_tokens)
+        rows.append({"n_tokens": n_tokens, "prefill_ms": prefill_ms, "decode_ms": decode_ms, "hbm_share": limit_ms / decode_ms})
+    return {"passes": static.forward.name, "lengths": rows}
 
 
 def peers(plan: Plan, name: str, lengths: tuple[int, ...]) -> dict[str, Any]:
@@ -225,6 +252,8 @@ def check(plan: Plan, out: Path) -> dict[str, Any]:
     report.part("documented", lambda: documented(plan))
     for name, lengths in plan.timed:
         report.part(name, lambda name=name, lengths=lengths: timed(plan, name, lengths))
+    for name, lengths in plan.timed:
+        report.part(f"{name} in int8", lambda name=name, lengths=lengths: in_int8(plan, name, lengths))
     for name, lengths in plan.timed:
         report.part(f"{name} beside transformers", lambda name=name, lengths=lengths: peers(plan, name, lengths))
     if plan.compiles and plan.timed:

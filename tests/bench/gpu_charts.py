@@ -49,12 +49,16 @@ def _decode(found: dict[str, Any], models: list[str]) -> tuple[str, dict[str, di
         theirs = found.get(f"{name} beside transformers", {})
         theirs = {**theirs, "compiled": found.get(f"{name} beside transformers, compiled")}
         peers = {each: _by_length(rows) for each, rows in theirs.items()}
+        in_int8 = _by_length(found.get(f"{name} in int8", {}).get("lengths"))
         for row in found.get(name, {"lengths": []})["lengths"]:
             group = groups[f"{name}\n{row['n_tokens']}"] = {
                 "midfill": row["decode_ms"],
+                "midfill, torch's operators": row["decode_operators_ms"],
                 "midfill, not recorded": row["decode_unrecorded_ms"],
                 "first token after a key": row["keystroke_ms"],
             }
+            if row["n_tokens"] in in_int8:
+                group["midfill, int8"] = in_int8[row["n_tokens"]]["decode_ms"]
             for each, rows in peers.items():
                 if row["n_tokens"] in rows:
                     group[f"transformers {each}"] = rows[row["n_tokens"]]["decode_ms"]

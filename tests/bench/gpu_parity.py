@@ -12,7 +12,7 @@ from engine.appending import MaskedAppending, NewRows
 from engine.attention import Attention, EagerAttention
 from engine.backends import make_appending
 from engine.config import GPTBigCodeConfig
-from engine.graphs import LAST_PICK, Recorder, StaticDecoder
+from engine.graphs import LAST_PICK, StaticDecoder
 from engine.heads import GPTBigCodeForCausalLM
 
 # Relative to the largest value wanted, which is computed in float32. Half precision rounds at 2^-11 and 2^-8; a whole model
@@ -70,8 +70,9 @@ def attention_verdicts(
 
 
 @torch.inference_mode()
-def model_verdicts(name: str, model: GPTBigCodeForCausalLM, record: Recorder, n_tokens: int) -> Iterator[Verdict]:
+def model_verdicts(name: str, backend: str, static: StaticDecoder, n_tokens: int) -> Iterator[Verdict]:
     """The whole model's logits: one pass as the reference, prompts in chunks, cached = uncached, recorded passes."""
+    model = static.model
     config, fast = model.config, model.transformer.attention
     dtype_name, bound = str(model.dtype).removeprefix("torch."), MODEL_BOUND[model.dtype]
     n_tokens = min(n_tokens, config.n_positions)
@@ -84,16 +85,15 @@ def model_verdicts(name: str, model: GPTBigCodeForCausalLM, record: Recorder, n_
         cache = model.new_cache()
         for start in range(0, n_tokens, n_chunk):
             logits = model(ids[:, start : start + n_chunk], kv_cache=cache, logits_to_keep=1).logits[0, -1]
-        yield Verdict(name, fast.name, dtype_name, f"in chunks of {n_chunk}", _error(logits, wanted), bound)
-    static = StaticDecoder(model, make_appending(fast, config), record)
+        yield Verdict(name, backend, dtype_name, f"in chunks of {n_chunk}", _error(logits, wanted), bound)
     for n_forced in (1, 7, 16):
         static.load([cache.branch(n_tokens - n_forced)])
         launched = static.launch([tuple(ids[0, -n_forced:].tolist())], forced=True)
         launched.read()
         error = _error(launched.logits[0], wanted[: model.n_used_ids])
-        yield Verdict(name, fast.name, dtype_name, f"recorded, the last {n_forced}", error, bound)
+        yield Verdict(name, backend, dtype_name, f"recorded, the last {n_forced}", error, bound)
     error = _lockstep_error(model, static, ids)
-    yield Verdict(name, fast.name, dtype_name, "recorded, ragged side by side", error, bound)
+    yield Verdict(name, backend, dtype_name, "recorded, ragged side by side", error, bound)
 
 
 def _lockstep_error(model: GPTBigCodeForCausalLM, static: StaticDecoder, ids: Tensor) -> float:

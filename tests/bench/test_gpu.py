@@ -55,7 +55,14 @@ def test_the_report_is_whole_and_what_could_not_be_had_is_named(run) -> None:
     _, folder = run
     written = json.loads((folder / "gpu.json").read_text("utf-8"))
     assert written["left_out"] == []
-    assert {"documented", "starcoderbase-1b", "santacoder", "starcoderbase-1b beside transformers", "aims"} <= written.keys()
+    assert {
+        "documented",
+        "starcoderbase-1b",
+        "santacoder",
+        "santacoder in int8",
+        "starcoderbase-1b beside transformers",
+        "aims",
+    } <= written.keys()
     assert written["starcoderbase-1b beside transformers"]["flash_attention_2"].startswith("not to be had: ")
     assert [row["n_tokens"] for row in written["starcoderbase-1b beside transformers, compiled"]] == [16]
     assert [row["n_tokens"] for row in written["starcoderbase-1b"]["lengths"]] == [16, 40]
@@ -80,6 +87,15 @@ def test_every_backend_is_compared_and_none_is_off(run) -> None:
         "1 of 33",
         "9 behind [0, 32, 69]",
     } <= cases
+
+
+def test_fused_kernels_are_compared(tmp_path) -> None:
+    plan = replace(
+        PLAN, backends=("fused",), dtypes=(torch.float32,), parity_shapes=("santacoder",), timed=(), parity_tokens=20
+    )
+    verdicts = gpu.check(plan, tmp_path / "gpu.json")["parity"]
+    assert {each["case"] for each in verdicts} >= {"recorded, the last 16", "recorded, ragged side by side"}
+    assert [each for each in verdicts if not each["passed"]] == []
 
 
 def test_the_charts_are_drawn(run) -> None:
@@ -108,7 +124,9 @@ def test_what_there_is_no_time_for_is_left_out_by_name(tmp_path) -> None:
     plan = gpu.Plan(torch.device("cpu"), parity_shapes=("santacoder",), timed=(), time_s=-1.0)
     found = gpu.check(plan, tmp_path / "gpu.json")
     parts = [
-        f"parity of santacoder, {backend}, {dtype}" for backend in ("sdpa", "torch_flash") for dtype in ("float16", "bfloat16")
+        f"parity of santacoder, {backend}, {dtype}"
+        for backend in ("sdpa", "torch_flash", "fused")
+        for dtype in ("float16", "bfloat16")
     ]
     assert found["left_out"] == [f"{part}: no time left" for part in (*parts, "documented")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from engine.heads import GPTBigCodeForCausalLM
 from engine.model_files import SHIPPED_MODEL
 
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they save
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read where kernels are defined
 
 
 def write_checkpoint(folder: Path, *, seed: int = 0, **changes: object) -> Path:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from engine.appending import MaskedAppending, NewRows
 from engine.config import ACTIVATIONS
-from engine.graphs import SHAPES
+from engine.graphs import LAST_PICK, SHAPES, StaticDecoder, record_nothing
 from engine.heads import GPTBigCodeForCausalLM
 from engine.static_forward import OperatorForward, StaticForward
-from tests.engine.pairs import relative_error
+from tests.engine.pairs import random_ids, relative_error
 from tests.engine.test_attention import model
 
 pytest.importorskip("triton", reason="Triton has no build for this system")
@@ -109,6 +109,23 @@ def test_a_norm_of_rows_far_from_zero_loses_nothing() -> None:
         ours.transformer.wpe.weight += 300.0
     (wanted, _), (got, _) = (scores(ours, forward, (1, 2)) for forward in both(ours))
     assert relative_error(got, wanted) <= 1e-4  # what float32 leaves of the difference, in either
+
+
+def test_passes_write_what_torch_s_operators_write_and_take_as_much_of_a_draft() -> None:
+    ours = small(n_layer=1, initializer_range=0.5)
+    written = []
+    for forward in both(ours):
+        static, cache = StaticDecoder(ours, forward, record_nothing), ours.new_cache()
+        with torch.inference_mode():
+            ours(random_ids((1, 30)), kv_cache=cache)
+        static.load([cache])
+        picks = [static.launch([(5,)]).read()[0]]
+        drafts = [written[0][idx] for idx in (1, 2, 3)] if written else []
+        for _ in range(5 if not drafts else 2):
+            picks += static.launch([(LAST_PICK, *drafts)]).read()
+            drafts = []
+        written.append([token_id for each in picks for token_id in each.token_ids])
+    assert written[1] == written[0]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

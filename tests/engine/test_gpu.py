@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor
 
 from engine import gpu
-from engine.backends import FLASH_BACKENDS
+from engine.appending import NewRows
+from engine.backends import FLASH_BACKENDS, make_appending
 from engine.flash_attention import TorchFlashAttention
-from engine.graphs import Pass, record_nothing
+from engine.graphs import Pass, StaticDecoder, record_nothing
+from engine.heads import GPTBigCodeForCausalLM
+from engine.static_forward import OperatorForward, StaticForward
 from engine.steps import EagerStepper, GraphStepper
 from tests.engine.flash_kernels import ReferenceKernels
 from tests.engine.test_attention import model
@@ -68,3 +72,60 @@ def test_passes_that_cannot_be_recorded_run_plainly(caplog) -> None:
     with caplog.at_level(logging.WARNING):
         assert isinstance(gpu.set_up(model(), record), EagerStepper)
     assert "operation not permitted when stream is capturing" in caplog.text
+
+
+class Changed(OperatorForward):
+    """torch's operators under another name, with something done to their scores."""
+
+    name = "changed"
+
+    def __init__(self, ours: GPTBigCodeForCausalLM, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(ours, make_appending(ours.transformer.attention, ours.config))
+        self._change = change
+
+    def __call__(self, ids: Tensor, kv: Tensor, rows: NewRows) -> Tensor:
+        return self._change(super().__call__(ids, kv, rows))
+
+
+def late(result: Tensor) -> Tensor:
+    for _ in range(2000):
+        result.add_(0.0)
+    return result
+
+
+def chosen(candidate: gpu.MakeForward) -> StaticDecoder:
+    ours = model()
+    static = StaticDecoder(ours, gpu.operators(ours), record_nothing)
+    gpu.choose_forward(static, candidate)
+    return static
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(wrong, "their scores are 1.0e-01 off"), (nan, "their scores are nan off"), (raising, UNFIT[-1][1]), (late, "they take ")],
+)
+def test_another_way_that_fails_or_is_wrong_or_slower_is_not_taken(change, reason, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert chosen(lambda ours: Changed(ours, change)).forward.name == "operators"
+    assert f"passes of a few rows take torch's operators, not fused kernels: {reason}" in caplog.text
+
+
+def test_widths_that_fused_kernels_do_not_take_are_no_error(caplog) -> None:
+    def make(ours: GPTBigCodeForCausalLM) -> StaticForward:
+        raise ValueError("widths (40, 160) are no multiples of 16")
+
+    with caplog.at_level(logging.WARNING):
+        assert chosen(make).forward.name == "operators"
+    assert "not fused kernels: ValueError: widths (40, 160)" in caplog.text
+
+
+def test_another_way_that_agrees_and_is_faster_is_taken(caplog) -> None:
+    def make(ours: GPTBigCodeForCausalLM) -> StaticForward:
+        return OperatorForward(ours, make_appending(ours.transformer.attention, ours.config))
+
+    ours = model()
+    static = StaticDecoder(ours, Changed(ours, late), record_nothing)
+    with caplog.at_level(logging.INFO):
+        gpu.choose_forward(static, make)
+    assert static.forward.name == "operators"
+    assert "passes of a few rows take fused kernels: " in caplog.text

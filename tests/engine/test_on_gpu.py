@@ -9,12 +9,14 @@ import torch
 
 from engine import gpu
 from engine.api import EngineOptions, Finish, Request, Stop
+from engine.appending import NewRows
 from engine.attention import BACKENDS, EagerAttention
-from engine.backends import FLASH_BACKENDS, choose_attention, make_appending, make_attention
+from engine.backends import FLASH_BACKENDS, choose_attention, make_attention
 from engine.config import GPTBigCodeConfig
 from engine.flash_attention import FlashAttention
-from engine.graphs import LAST_PICK, StaticDecoder, record_cuda_graph, record_nothing
+from engine.graphs import LAST_PICK, SHAPES, StaticDecoder, record_cuda_graph, record_nothing
 from engine.heads import GPTBigCodeForCausalLM
+from engine.int8_linear import quantize_layers
 from engine.jobs import Job
 from engine.model_files import SHIPPED_MODEL
 from engine.runtime import load, warm_up
@@ -69,7 +71,7 @@ def test_recorded_passes_pick_what_plain_ones_pick(name) -> None:
         cache = model.new_cache()
         with torch.inference_mode():
             model(ids[:, :-1], kv_cache=cache)
-        static = StaticDecoder(model, make_appending(model.transformer.attention, model.config), record)
+        static = StaticDecoder(model, gpu.operators(model), record)
         static.warm_up()
         static.load([cache])
         launched = static.launch([(int(ids[0, -1]),)])
@@ -81,9 +83,32 @@ def test_recorded_passes_pick_what_plain_ones_pick(name) -> None:
     assert picked[0] == picked[1]
 
 
-def test_a_launch_never_waits_for_the_device() -> None:
+@HALVES
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("multi_query", [True, False])
+def test_fused_kernels_score_as_torch_s_operators(dtype, int8, multi_query) -> None:
+    model = on_gpu("sdpa", dtype, multi_query=multi_query, vocab_size=5000)
+    if int8:
+        quantize_layers(model)
+    config, lengths = model.config, torch.tensor([37, 700, 0, 129], device="cuda")
+    for n_sequences, n_rows in SHAPES:
+        kv = torch.randn(config.n_layer, 4, 1024, config.n_kv_head, 2 * config.head_dim, device="cuda").to(dtype)
+        ids = torch.randint(3, 5000, (n_sequences, n_rows), device="cuda")
+        rows = NewRows(lengths[:n_sequences], n_rows, 1024)
+        caches = kv.clone(), kv.clone()
+        with torch.inference_mode():
+            wanted, got = (
+                way(model)(ids, cache[:, :n_sequences], rows)
+                for way, cache in zip((gpu.operators, gpu.fused), caches, strict=True)
+            )
+        assert relative_error(got, wanted) <= gpu.MAX_ERROR * 2
+        assert relative_error(caches[1], caches[0]) <= gpu.MAX_ERROR
+
+
+@pytest.mark.parametrize("way", [gpu.operators, gpu.fused])
+def test_a_launch_never_waits_for_the_device(way) -> None:
     model = on_gpu("torch_flash", torch.float16)
-    static = StaticDecoder(model, make_appending(model.transformer.attention, model.config), record_cuda_graph)
+    static = StaticDecoder(model, way(model), record_cuda_graph)
     static.warm_up()
     static.load([model.new_cache()])
     torch.cuda.set_sync_debug_mode("error")
