@@ -7,7 +7,9 @@ import copy
 import pytest
 import torch
 
+from engine.api import EngineError, EngineOptions
 from engine.int8_linear import Int8Linear, quantize_layers
+from engine.runtime import place
 from tests.engine.pairs import random_ids, relative_error
 from tests.engine.test_attention import model
 
@@ -51,3 +53,25 @@ def test_fused_kernels_read_levels(shape) -> None:
         (wanted, wanted_kv), (got, got_kv) = (scores(ours, forward, shape) for forward in both(ours))
         assert relative_error(got, wanted) <= bound
         assert relative_error(got_kv, wanted_kv) <= bound
+
+
+@pytest.mark.parametrize(
+    ("options", "placement"),
+    [
+        ({"device": "cuda", "dtype": "int8"}, ("cuda", "int8", "torch_flash")),
+        ({"device": "cuda", "dtype": "int8", "attention": "sdpa"}, ("cuda", "int8", "sdpa")),
+        ({"device": "cuda"}, ("cuda", "float16", "torch_flash")),  # int8 only where it is asked for
+        ({"device": "cpu", "dtype": "int8"}, ("cpu", "int8", "native")),
+    ],
+    ids=str,
+)
+def test_int8_is_each_devices_own(options, placement, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    chosen = place(EngineOptions(**options))
+    assert (str(chosen.device), chosen.dtype_name, chosen.attention) == placement
+
+
+def test_elsewhere_int8_is_refused_with_what_can_be_had() -> None:
+    with pytest.raises(EngineError, match=r"it runs on the CPU and on CUDA devices; take dtype float16, or device cpu"):
+        place(EngineOptions(device="mps", dtype="int8"))

@@ -119,8 +119,9 @@ def test_a_launch_never_waits_for_the_device(way) -> None:
     assert [len(each.read()[0].token_ids) > 0 for each in launched] == [True] * 4
 
 
-def test_the_engine_chooses_flash_and_graphs_and_answers() -> None:
-    runtime = load(EngineOptions(model=str(SHIPPED_MODEL)), lambda share: None)
+@pytest.mark.parametrize("dtype", ["auto", "int8"])
+def test_the_engine_chooses_flash_and_graphs_and_answers(dtype) -> None:
+    runtime = load(EngineOptions(model=str(SHIPPED_MODEL), dtype=dtype), lambda share: None)
     warm_up(runtime)
     assert isinstance(runtime.decoder._stepper, GraphStepper)
     assert runtime.placement.attention == choose_attention("auto", torch.float16, torch.device("cuda"))[0]
