@@ -1,6 +1,6 @@
 """A pass of a few rows by kernels of our own: six launches a layer, where torch's operators take twelve to sixteen.
 
-The kernels are in `fused_kernels`; `OperatorForward` is the reference.
+The kernels are in `fused_linear`, `fused_attention` and `fused_verdict`; `OperatorForward` is the reference.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from triton.errors import TritonError
 
-from engine import fused_kernels as kernels
 from engine.appending import NewRows
+from engine.fused_attention import attend, merge
+from engine.fused_linear import embed, linear
+from engine.fused_verdict import judge, pick
 from engine.heads import GPTBigCodeForCausalLM
 from engine.model import GPTBigCodeBlock
 
@@ -38,7 +40,7 @@ class _Rows:
 
 
 class FusedForward:
-    """A model's recorded passes, by fused kernels.
+    """A model's recorded passes, by fused
 
     Numerics: as the operators', but what a kernel keeps to itself is not rounded (a product before its activation).
     """
@@ -84,10 +86,10 @@ class FusedForward:
         (n_batch, n_new), n_vocab = ids.shape, logits.shape[-1]
         n_parts = -(-n_vocab // BLOCK_VOCAB)
         parts = logits.new_empty(ids.numel(), n_parts, 5)
-        kernels.pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, BLOCK=BLOCK_VOCAB)
+        pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, BLOCK=BLOCK_VOCAB)
         result = logits.new_empty(n_batch, 2 * n_new + 1)
         blocks = {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_PARTS": _power_of_two(n_parts)}
-        kernels.judge[(1,)](parts, ids, n_forced, result, ids.numel(), n_new, n_parts, **blocks)
+        judge[(1,)](parts, ids, n_forced, result, ids.numel(), n_new, n_parts, **blocks)
         self._seed.add_(1)
         return result
 
@@ -95,7 +97,7 @@ class FusedForward:
         transformer, config = self._model.transformer, self._config
         block_out = _block_out(config.n_embd)
         stream = self._new_rows(ids.numel())
-        kernels.embed[(config.n_embd // block_out,)](
+        embed[(config.n_embd // block_out,)](
             ids,
             rows.lengths,
             transformer.wte.weight,
@@ -153,7 +155,7 @@ class FusedForward:
         block_out = _block_out(n_out)
         block_in, stages = _block_in(n_in, block_out, x.element_size(), layer.weight.element_size())
         n_parts = 1 if moments is None else moments.shape[1]
-        kernels.linear[(-(-n_out // block_out),)](
+        linear[(-(-n_out // block_out),)](
             x,
             layer.weight,
             getattr(layer, "scale", None),
@@ -193,7 +195,7 @@ class FusedForward:
         block_dim = max(_power_of_two(head_dim), 16)
         mixed = q.new_empty(n_splits, n_rows, config.n_head, head_dim, dtype=torch.float32)
         weights = q.new_empty(n_splits, n_rows, config.n_head, dtype=torch.float32)
-        kernels.attend[(n_splits, -(-n_queries // block_rows), n_batch * config.n_kv_head)](
+        attend[(n_splits, -(-n_queries // block_rows), n_batch * config.n_kv_head)](
             q,
             kv,
             rows.lengths,
@@ -214,7 +216,7 @@ class FusedForward:
             num_stages=2,
         )
         out = torch.empty_like(q)
-        kernels.merge[(n_rows * config.n_head,)](
+        merge[(n_rows * config.n_head,)](
             mixed,
             weights,
             rows.lengths,

@@ -12,7 +12,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,8 +21,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from engine import fused_forward
-from engine import fused_kernels as kernels
 from engine.appending import NewRows
+from engine.fused_linear import PASS_SIZES
 from engine.graphs import SHAPES
 from engine.heads import GPTBigCodeForCausalLM
 from engine.int8_linear import quantize_layers
@@ -63,7 +62,7 @@ def _type(value: Any) -> str:
 
 def _is_aligned(name: str, value: Any, kind: str) -> bool:
     """Whether Triton takes it for a multiple of 16."""
-    is_free = name in kernels.PASS_SIZES
+    is_free = name in PASS_SIZES
     return kind.startswith("*") or (kind == "i32" and not is_free and value % 16 == 0)
 
 
@@ -74,8 +73,8 @@ def launches(shape: str, dtype: torch.dtype, *, int8: bool) -> dict[str, Launche
         model = GPTBigCodeForCausalLM(few).to(dtype).eval()
         if int8:
             quantize_layers(model)
-    seen = {name: Launches(getattr(kernels, name)) for name in KERNELS}
-    fused_forward.kernels = SimpleNamespace(**seen)
+    seen = {name: Launches(getattr(fused_forward, name)) for name in KERNELS}
+    vars(fused_forward).update(seen)
     forward = fused_forward.FusedForward(model)
     for n_sequences, n_rows in SHAPES:
         ids = torch.zeros(n_sequences, n_rows, dtype=torch.long, device="meta")

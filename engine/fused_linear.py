@@ -1,0 +1,154 @@
+"""Triton kernels for a pass of a few rows: embeddings, and linear layers with all that stands between them.
+
+What such a pass waits for is weights and launches: a norm is made where its product is, of moments that whoever wrote the rows
+left beside them. Source: Tillet, Kung, Cox 2019, "Triton".
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# Not compiled anew for a pass of one row, or of sixteen.
+PASS_SIZES = ["n_rows", "n_new", "n_sequences"]
+
+
+@triton.jit
+def activated(h, ACTIVATION: tl.constexpr):
+    """The activation of a float32 tile; None is the identity. A tanh is written as the sigmoid that it is."""
+    if ACTIVATION == "relu":
+        h = tl.maximum(h, 0.0)
+    elif ACTIVATION == "erf":
+        h = 0.5 * h * (1.0 + tl.erf(h * 0.7071067811865476))
+    elif ACTIVATION == "tanh":
+        h = h * tl.sigmoid(1.5957691216057308 * (h + 0.044715 * h * h * h))
+    return h
+
+
+@triton.jit
+def store_moments(moments, h, rows, is_row, n_parts, BLOCK_OUT: tl.constexpr):
+    """Keeps what a program knows of each row's norm. Shapes: h (rows, BLOCK_OUT), moments (rows, n_parts, 2) in memory."""
+    mean = tl.sum(h, 1) / BLOCK_OUT
+    apart = h - mean[:, None]
+    places = moments + (rows * n_parts + tl.program_id(0)) * 2
+    tl.store(places, mean, mask=is_row)
+    tl.store(places + 1, tl.sum(apart * apart, 1), mask=is_row)
+
+
+@triton.jit
+def load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_PARTS: tl.constexpr):
+    """Each row's mean and reciprocal deviation, from parts of one size. Shapes: results (rows,).
+
+    Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
+    """
+    parts = tl.arange(0, BLOCK_PARTS)
+    is_part = is_row[:, None] & (parts < n_parts)[None, :]
+    places = moments + (rows[:, None] * n_parts + parts[None, :]) * 2
+    means = tl.load(places, mask=is_part, other=0.0)
+    squares = tl.sum(tl.load(places + 1, mask=is_part, other=0.0), 1)
+    mean = tl.sum(means, 1) / n_parts
+    apart = tl.where(is_part, means - mean[:, None], 0.0)
+    squares += tl.sum(apart * apart, 1) * (n_in / n_parts)
+    return mean, 1.0 / tl.sqrt(squares / n_in + eps)
+
+
+@triton.jit(do_not_specialize=PASS_SIZES)
+def embed(
+    ids,  # (B, n_new) int64; negative ones are no draft, and are taken as 0
+    lengths,  # (B,) int64: rows cached before
+    wte,  # (vocab, width)
+    wpe,  # (n_positions, width)
+    out,  # (rows, width)
+    moments,  # (rows, parts, 2) float32 of `out`
+    n_rows,
+    n_new,
+    n_positions,
+    width,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+):
+    """Token and position embedding. Programs: (width / BLOCK_OUT,)."""
+    columns = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    rows = tl.arange(0, BLOCK_ROWS)
+    is_row = rows < n_rows
+    token = tl.maximum(tl.load(ids + rows, mask=is_row, other=0), 0)
+    place = tl.load(lengths + rows // n_new, mask=is_row, other=0) + rows % n_new
+    position = tl.minimum(place, n_positions - 1)  # of rows that are never taken
+    h = tl.load(wte + token[:, None] * width + columns[None, :], mask=is_row[:, None], other=0.0)
+    h += tl.load(wpe + position[:, None] * width + columns[None, :], mask=is_row[:, None], other=0.0)
+    tl.store(out + rows[:, None] * width + columns[None, :], h, mask=is_row[:, None])
+    store_moments(moments, h.to(tl.float32), rows, is_row, width // BLOCK_OUT, BLOCK_OUT)
+
+
+@triton.jit(do_not_specialize=PASS_SIZES)
+def linear(
+    x,  # (rows, n_in)
+    weight,  # (n_out, n_in), in x's dtype or int8
+    scale,  # (n_out,) float32 of an int8 weight, or None
+    bias,  # (n_out,) or None
+    norm_weight,  # (n_in,) of a layer norm before the product, or None
+    norm_bias,
+    moments,  # (rows, parts, 2) of x, where it is normed
+    residual,  # (rows, n_out) added to the product, or None
+    out,  # (rows, n_out), less what goes into the cache
+    out_moments,  # (rows, n_out / BLOCK_OUT, 2) of `out`, or None
+    kv,  # (B, C, K, kv_width): where a key/value head's share of the outputs goes, or None
+    lengths,  # (B,) int64: rows cached before
+    n_rows,
+    n_out,
+    n_in,
+    n_parts,  # of moments
+    eps,
+    n_new,  # rows of a sequence
+    q_width,  # outputs that are queries, of each key/value head
+    kv_width,
+    capacity,
+    ACTIVATION: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+    BLOCK_PARTS: tl.constexpr,
+):
+    """A linear layer, the norm before it and the activation or the sum behind it; of c_attn, keys and values go to their cache.
+
+    Numerics: sums in float32; the normed rows are rounded to x's dtype, as is the product before a residual is added.
+    """
+    outs = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    rows = tl.arange(0, BLOCK_ROWS)
+    ins = tl.arange(0, BLOCK_IN)
+    is_row, is_out = rows < n_rows, outs < n_out
+    if norm_weight is not None:
+        mean, deviation = load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_PARTS)
+    sums = tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32)
+    for start in range(0, n_in, BLOCK_IN):
+        tile = tl.load(x + rows[:, None] * n_in + start + ins[None, :], mask=is_row[:, None], other=0.0)
+        if norm_weight is not None:
+            gain = tl.load(norm_weight + start + ins)[None, :].to(tl.float32)
+            shift = tl.load(norm_bias + start + ins)[None, :].to(tl.float32)
+            normed = (tile.to(tl.float32) - mean[:, None]) * deviation[:, None] * gain + shift
+            tile = normed.to(x.dtype.element_ty)
+        panel = tl.load(weight + outs[:, None] * n_in + start + ins[None, :], mask=is_out[:, None], other=0)
+        sums = tl.dot(tile, tl.trans(panel.to(tile.dtype)), sums)
+    if scale is not None:
+        sums *= tl.load(scale + outs, mask=is_out, other=0.0)[None, :]
+    if bias is not None:
+        sums += tl.load(bias + outs, mask=is_out, other=0.0)[None, :].to(tl.float32)
+    result = activated(sums, ACTIVATION).to(out.dtype.element_ty)
+    is_wanted = is_row[:, None] & is_out[None, :]
+    if residual is not None:
+        result += tl.load(residual + rows[:, None] * n_out + outs[None, :], mask=is_wanted, other=0.0)
+    if out_moments is not None:
+        store_moments(out_moments, result.to(tl.float32), rows, is_row, n_out // BLOCK_OUT, BLOCK_OUT)
+    if kv is None:
+        tl.store(out + rows[:, None] * n_out + outs[None, :], result, mask=is_wanted)
+    else:
+        width = q_width + kv_width
+        head, column = outs // width, outs % width
+        n_heads = n_out // width
+        is_query = is_wanted & (column < q_width)[None, :]
+        tl.store(out + rows[:, None] * (n_heads * q_width) + (head * q_width + column)[None, :], result, mask=is_query)
+        sequence = rows // n_new
+        place = tl.load(lengths + sequence, mask=is_row, other=0) + rows % n_new
+        cached = (sequence * capacity + place) * (n_heads * kv_width)
+        target = kv + cached[:, None] + (head * kv_width + column - q_width)[None, :]
+        tl.store(target, result, mask=is_wanted & (column >= q_width)[None, :])
