@@ -110,21 +110,29 @@ class TorchFlashAttention(_Flash):
 
     name = "torch_flash"
 
-    def __init__(self, config: GPTBigCodeConfig, forward: Forward | None = None, *, window: int | None = None) -> None:
+    def __init__(
+        self,
+        config: GPTBigCodeConfig,
+        forward: Forward | None = None,
+        *,
+        is_paged: bool | None = None,
+        window: int | None = None,
+    ) -> None:
+        """`is_paged`: whether the operator takes tables of pages; None for what this release of torch has."""
         super().__init__(config, window=window)
         self._forward = forward or torch.ops.aten._flash_attention_forward.default
+        self._is_paged = takes_pages() if is_paged is None else is_paged
         self._options: dict[str, Any] = {"scale": self.scale, "window_size_left": self._n_left, "window_size_right": -1}
 
     def append(self, q: Tensor, new: Tensor, kv: Tensor, rows: NewRows, *, layer_idx: int) -> Tensor:
-        """Stores the new rows and attends over pages of the cache; see `AppendingAttention`."""
+        """Stores the new rows and attends; see `AppendingAttention`. Only keys in pages are shared out among processors."""
         store_rows(kv, new, rows)
         n_batch, n_new = q.shape[:2]
         n_most = kv.shape[1]  # not the keys in use: a graph's kernels are chosen once
-        pages = kv.view(-1, PAGE_TOKENS, *kv.shape[2:])  # (B * C / page, page, K, 2 * D)
-        ends = rows.offsets, rows.key_offsets  # the latter only because one without the other is refused
-        mixed = self._call(
-            q.flatten(0, 1), *_halves(pages), *ends, n_new, n_most, 0.0, seqused_k=rows.n_keys, block_table=rows.pages
-        )
+        cached = kv.view(-1, PAGE_TOKENS, *kv.shape[2:]) if self._is_paged else kv.flatten(0, 1)
+        table = {"block_table": rows.pages} if self._is_paged else {}
+        ends = rows.offsets, rows.key_offsets  # of pages the latter only because one without the other is refused
+        mixed = self._call(q.flatten(0, 1), *_halves(cached), *ends, n_new, n_most, 0.0, seqused_k=rows.n_keys, **table)
         return mixed.view(n_batch, n_new, -1)
 
     def _attend(self, q: Tensor, key: Tensor, value: Tensor, dropout_p: float) -> Tensor:
@@ -137,6 +145,11 @@ class TorchFlashAttention(_Flash):
 def _halves(fused: Tensor) -> tuple[Tensor, ...]:
     """Keys and values, uncopied. Shapes: fused (…, 2 * D), each half (…, D)."""
     return fused.chunk(2, dim=-1)
+
+
+def takes_pages() -> bool:
+    """Whether torch's operator knows tables of pages; that of 2.11 does not."""
+    return any(argument.name == "block_table" for argument in torch.ops.aten._flash_attention_forward.default._schema.arguments)
 
 
 def why_no_flash(dtype: torch.dtype, device: torch.device | None) -> list[str]:

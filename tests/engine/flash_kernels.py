@@ -82,16 +82,18 @@ class ReferenceKernels:
             return self._attend(query, key, value, is_causal, window), query
         assert cum_seq_k is not None
         assert seqused_k is not None
-        assert block_table is not None
         n_batch = len(cum_seq_q) - 1
         for numbers, shape in ((cum_seq_q, (n_batch + 1,)), (cum_seq_k, (n_batch + 1,)), (seqused_k, (n_batch,))):
             assert (numbers.dtype, numbers.is_contiguous(), numbers.shape) == (torch.int32, True, shape)
-        assert (block_table.dtype, block_table.shape[0], block_table.stride(-1)) == (torch.int32, n_batch, 1)
         assert query.dim() == 3
-        assert key.shape[1] % 256 == 0
+        if block_table is not None:
+            assert (block_table.dtype, block_table.shape[0], block_table.stride(-1)) == (torch.int32, n_batch, 1)
+            assert key.shape[1] % 256 == 0
         mixed = []
         for idx, (start, end) in enumerate(zip(cum_seq_q.tolist(), cum_seq_q[1:].tolist(), strict=False)):
-            k, v = (half[block_table[idx]].flatten(0, 1)[: int(seqused_k[idx])] for half in (key, value))
+            first = int(cum_seq_k[idx])
+            rows = (half[first:] if block_table is None else half[block_table[idx]].flatten(0, 1) for half in (key, value))
+            k, v = (each[: int(seqused_k[idx])] for each in rows)
             assert end - start <= max_q
             assert len(k) <= max_k
             mixed.append(self._attend(query[None, start:end], k[None], v[None], is_causal, window)[0])

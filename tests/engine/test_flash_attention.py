@@ -29,12 +29,12 @@ def config(**changes: object) -> GPTBigCodeConfig:
 
 
 def backend(
-    name: str, shape: GPTBigCodeConfig, window: int | None = None
+    name: str, shape: GPTBigCodeConfig, window: int | None = None, *, is_paged: bool | None = None
 ) -> tuple[FlashAttention | TorchFlashAttention, ReferenceKernels]:
     kernels = ReferenceKernels(shape)
     if name == FlashAttention.name:
         return FlashAttention(shape, kernels.of_flash_attn(), window=window), kernels
-    return TorchFlashAttention(shape, kernels.flash_attention_forward, window=window), kernels
+    return TorchFlashAttention(shape, kernels.flash_attention_forward, is_paged=is_paged, window=window), kernels
 
 
 def inputs(n_new: int, n_keys: int, shape: GPTBigCodeConfig, n_batch: int = 2) -> tuple[Tensor, Tensor]:
@@ -91,16 +91,16 @@ def test_keys_and_values_reach_the_kernel_as_halves_of_the_cache(name, multi_que
         assert arguments["softmax_scale"] == 8**-0.5  # the layer's factor is never given to a fused kernel
 
 
-@BOTH
+@pytest.mark.parametrize(("name", "is_paged"), [("flash_attn", None), ("torch_flash", True), ("torch_flash", False)])
 @HEADS
 @pytest.mark.parametrize("n_new", [1, 2, 5, 16])
 @pytest.mark.parametrize("lengths", [[0], [300], [0, 511, 37]])
-def test_appending_is_the_reference_s_and_writes_the_new_rows_only(name, multi_query, n_new, lengths) -> None:
+def test_appending_is_the_reference_s_and_writes_the_new_rows_only(name, is_paged, multi_query, n_new, lengths) -> None:
     shape = config(multi_query=multi_query)
     q, new = inputs(n_new, n_new, shape, len(lengths))
     kv = torch.randn(len(lengths), 1024, shape.n_kv_head, 16).bfloat16()
     rows = NewRows(torch.tensor(lengths), n_new, 1024)
-    attention, kernels = backend(name, shape)
+    attention, kernels = backend(name, shape, is_paged=is_paged)
     wanted_kv, got_kv = kv.clone(), kv.clone()
     wanted = MaskedAppending(shape).append(q, new, wanted_kv, rows, layer_idx=0)
     got = attention.append(q, new, got_kv, rows, layer_idx=3)
