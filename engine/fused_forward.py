@@ -12,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from triton.errors import TritonError
 
+from engine import fused_attention, fused_linear, fused_verdict
 from engine.appending import NewRows
-from engine.fused_attention import attend, merge
-from engine.fused_linear import embed, linear
-from engine.fused_verdict import judge, pick
 from engine.heads import GPTBigCodeForCausalLM
 from engine.model import GPTBigCodeBlock
 
@@ -33,14 +31,17 @@ ACTIVATIONS = {"relu": "relu", "gelu": "erf"}  # the others are forms of the tan
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Hidden states and the moments of their norm. Shapes: h (rows, E); moments (rows, parts, 2) float32."""
+    """Hidden states, those of the residual stream with the moments that a norm needs.
+
+    Shapes: h (rows, width); moments (rows, parts, 2) float32.
+    """
 
     h: Tensor
-    moments: Tensor
+    moments: Tensor | None = None
 
 
 class FusedForward:
-    """A model's recorded passes, by fused
+    """A model's recorded passes, by fused kernels.
 
     Numerics: as the operators', but what a kernel keeps to itself is not rounded (a product before its activation).
     """
@@ -78,7 +79,7 @@ class FusedForward:
             stream = self._block(block, stream, layer, rows)
         n_used = self._model.n_used_ids
         logits = stream.h.new_empty(len(stream.h), n_used, dtype=torch.float32)
-        self._linear(stream.h, self._model.lm_head, logits, norm=transformer.ln_f, moments=stream.moments)
+        self._linear(stream, self._model.lm_head, _Rows(logits), norm=transformer.ln_f)
         return logits.view(*ids.shape, n_used)
 
     def judge(self, logits: Tensor, ids: Tensor, temperature: Tensor, n_forced: Tensor) -> Tensor:
@@ -86,10 +87,10 @@ class FusedForward:
         (n_batch, n_new), n_vocab = ids.shape, logits.shape[-1]
         n_parts = -(-n_vocab // BLOCK_VOCAB)
         parts = logits.new_empty(ids.numel(), n_parts, 5)
-        pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, BLOCK=BLOCK_VOCAB)
+        fused_verdict.pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, BLOCK=BLOCK_VOCAB)
         result = logits.new_empty(n_batch, 2 * n_new + 1)
         blocks = {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_PARTS": _power_of_two(n_parts)}
-        judge[(1,)](parts, ids, n_forced, result, ids.numel(), n_new, n_parts, **blocks)
+        fused_verdict.judge[(1,)](parts, ids, n_forced, result, ids.numel(), n_new, n_parts, **blocks)
         self._seed.add_(1)
         return result
 
@@ -97,7 +98,7 @@ class FusedForward:
         transformer, config = self._model.transformer, self._config
         block_out = _block_out(config.n_embd)
         stream = self._new_rows(ids.numel())
-        embed[(config.n_embd // block_out,)](
+        fused_linear.embed[(config.n_embd // block_out,)](
             ids,
             rows.lengths,
             transformer.wte.weight,
@@ -115,20 +116,18 @@ class FusedForward:
 
     def _block(self, block: GPTBigCodeBlock, stream: _Rows, kv: Tensor, rows: NewRows) -> _Rows:
         """One layer, as `GPTBigCodeBlock.forward`. Shapes: kv (B, C, K, 2 * D)."""
-        h, config = stream.h, self._config
-        q = torch.empty_like(h)
-        self._linear(h, block.attn.c_attn, q, norm=block.ln_1, moments=stream.moments, kv=kv, rows=rows)
-        stream = self._added(self._attend(q, kv, rows), block.attn.c_proj, h)
-        inner = h.new_empty(len(h), config.inner_dim)
-        activation = self._activation
-        self._linear(stream.h, block.mlp.c_fc, inner, norm=block.ln_2, moments=stream.moments, activation=activation)
-        return self._added(inner, block.mlp.c_proj, stream.h)
+        q = torch.empty_like(stream.h)
+        self._linear(stream, block.attn.c_attn, _Rows(q), norm=block.ln_1, cache=(kv, rows))
+        stream = self._added(_Rows(self._attend(q, kv, rows)), block.attn.c_proj, stream)
+        inner = _Rows(stream.h.new_empty(len(stream.h), self._config.inner_dim))
+        self._linear(stream, block.mlp.c_fc, inner, norm=block.ln_2, activation=self._activation)
+        return self._added(inner, block.mlp.c_proj, stream)
 
-    def _added(self, x: Tensor, layer: nn.Linear, residual: Tensor) -> _Rows:
+    def _added(self, x: _Rows, layer: nn.Linear, stream: _Rows) -> _Rows:
         """The residual stream behind one more layer."""
-        stream = self._new_rows(len(residual))
-        self._linear(x, layer, stream.h, residual=residual, out_moments=stream.moments)
-        return stream
+        added = self._new_rows(len(stream.h))
+        self._linear(x, layer, added, residual=stream.h)
+        return added
 
     def _new_rows(self, n_rows: int) -> _Rows:
         n_embd, like = self._config.n_embd, self._model.transformer.wte.weight
@@ -137,38 +136,35 @@ class FusedForward:
 
     def _linear(
         self,
-        x: Tensor,
+        x: _Rows,
         layer: nn.Linear,
-        out: Tensor,
+        out: _Rows,
         *,
         norm: nn.LayerNorm | None = None,
-        moments: Tensor | None = None,
         activation: str | None = None,
         residual: Tensor | None = None,
-        out_moments: Tensor | None = None,
-        kv: Tensor | None = None,
-        rows: NewRows | None = None,
+        cache: tuple[Tensor, NewRows] | None = None,
     ) -> None:
-        """Shapes: x (rows, n_in), out (rows, n_out), of c_attn without the keys and values."""
-        n_in = x.shape[1]
-        n_out = out.shape[1] if kv is None else layer.weight.shape[0]
+        """Fills `out`. With a `cache` the layer is c_attn: queries go into `out`, keys and values into the cache."""
+        n_in, n_out = x.h.shape[1], out.h.shape[1] if cache is None else len(layer.weight)
         block_out = _block_out(n_out)
-        block_in, stages = _block_in(n_in, block_out, x.element_size(), layer.weight.element_size())
-        n_parts = 1 if moments is None else moments.shape[1]
-        linear[(-(-n_out // block_out),)](
-            x,
+        block_in, stages = _block_in(n_in, block_out, x.h.element_size(), layer.weight.element_size())
+        n_parts = 1 if norm is None or x.moments is None else x.moments.shape[1]
+        kv, rows = cache or (None, None)
+        fused_linear.linear[(-(-n_out // block_out),)](
+            x.h,
             layer.weight,
             getattr(layer, "scale", None),
             layer.bias,
             None if norm is None else norm.weight,
             None if norm is None else norm.bias,
-            moments,
+            None if norm is None else x.moments,
             residual,
-            out,
-            out_moments,
+            out.h,
+            out.moments,
             kv,
             None if rows is None else rows.lengths,
-            len(x),
+            len(x.h),
             n_out,
             n_in,
             n_parts,
@@ -195,7 +191,7 @@ class FusedForward:
         block_dim = max(_power_of_two(head_dim), 16)
         mixed = q.new_empty(n_splits, n_rows, config.n_head, head_dim, dtype=torch.float32)
         weights = q.new_empty(n_splits, n_rows, config.n_head, dtype=torch.float32)
-        attend[(n_splits, -(-n_queries // block_rows), n_batch * config.n_kv_head)](
+        fused_attention.attend[(n_splits, -(-n_queries // block_rows), n_batch * config.n_kv_head)](
             q,
             kv,
             rows.lengths,
@@ -216,7 +212,7 @@ class FusedForward:
             num_stages=2,
         )
         out = torch.empty_like(q)
-        merge[(n_rows * config.n_head,)](
+        fused_attention.merge[(n_rows * config.n_head,)](
             mixed,
             weights,
             rows.lengths,

@@ -20,8 +20,9 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine import fused_forward
+from engine import fused_attention, fused_linear, fused_verdict
 from engine.appending import NewRows
+from engine.fused_forward import FusedForward
 from engine.fused_linear import PASS_SIZES
 from engine.graphs import SHAPES
 from engine.heads import GPTBigCodeForCausalLM
@@ -30,7 +31,7 @@ from tests.bench.shapes import config
 
 TYPES = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64", torch.int8: "*i8"}
 OPTIONS = ("num_warps", "num_stages")
-KERNELS = ("embed", "linear", "attend", "merge", "pick", "judge")
+KERNELS = {fused_linear: ("embed", "linear"), fused_attention: ("attend", "merge"), fused_verdict: ("pick", "judge")}
 
 
 @dataclass
@@ -73,9 +74,10 @@ def launches(shape: str, dtype: torch.dtype, *, int8: bool) -> dict[str, Launche
         model = GPTBigCodeForCausalLM(few).to(dtype).eval()
         if int8:
             quantize_layers(model)
-    seen = {name: Launches(getattr(fused_forward, name)) for name in KERNELS}
-    vars(fused_forward).update(seen)
-    forward = fused_forward.FusedForward(model)
+    seen = {name: Launches(getattr(module, name)) for module, names in KERNELS.items() for name in names}
+    for module, names in KERNELS.items():
+        vars(module).update({name: seen[name] for name in names})
+    forward = FusedForward(model)
     for n_sequences, n_rows in SHAPES:
         ids = torch.zeros(n_sequences, n_rows, dtype=torch.long, device="meta")
         kv = torch.zeros(1, n_sequences, 8448, few.n_kv_head, 2 * few.head_dim, dtype=dtype, device="meta")
