@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from engine.fused_linear import PASS_SIZES
+from engine.fused_linear import PASS_SIZES, wait
 
 
 @triton.jit(do_not_specialize=PASS_SIZES)
@@ -29,11 +29,13 @@ def attend(
     BLOCK_KEYS: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):
     """Causal attention of one sequence's new rows over a share of the cached keys; all query heads of a key are one product.
 
     Programs: (splits, blocks of rows, B * kv_heads). A split without keys writes nothing.
     """
+    wait(OVERLAPS)
     split = tl.program_id(0)
     sequence, kv_head = tl.program_id(2) // n_kv_heads, tl.program_id(2) % n_kv_heads
     n_shared = n_heads // n_kv_heads  # query heads of a key/value head
@@ -83,8 +85,10 @@ def merge(
     BLOCK_SPLITS: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):
     """Merges the splits of one row and head. Programs: (B * n_new * heads,)."""
+    wait(OVERLAPS)
     row = tl.program_id(0)
     n_rows = n_sequences * n_new * n_heads
     n_keys = tl.load(lengths + row // (n_new * n_heads)) + n_new

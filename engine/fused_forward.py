@@ -21,6 +21,7 @@ BLOCK_ROWS = 16  # the smallest side of a product on tensor cores, and the most 
 MAX_BLOCK_IN, MAX_BLOCK_OUT, N_PROGRAMS = 256, 64, 256
 TILE_BYTES, SHARED_BYTES = 24 << 10, 72 << 10  # of one step of a product, and of all that are fetched ahead
 MAX_STAGES = 6
+N_FETCHED = 1024  # inputs of each output whose weights are fetched before a kernel may begin
 KEYS_PER_SPLIT, BLOCK_KEYS = 128, 64
 MAX_BLOCK_QUERIES = 64
 BLOCK_SPLITS = 32
@@ -46,10 +47,11 @@ class FusedForward:
     Numerics: as the operators', but what a kernel keeps to itself is not rounded (a product before its activation).
     """
 
-    name = "fused"
+    def __init__(self, model: GPTBigCodeForCausalLM, *, overlaps: bool = False) -> None:
+        """With `overlaps` a kernel is launched while the one before it runs, and fetches weights; from capability 9.0 on.
 
-    def __init__(self, model: GPTBigCodeForCausalLM) -> None:
-        """Raises: ValueError where the model's widths are none of the kernels'."""
+        Raises: ValueError where the model's widths are none of the kernels'.
+        """
         config = model.config
         widths = config.n_embd, config.inner_dim
         if any(width % 16 for width in widths):
@@ -57,6 +59,8 @@ class FusedForward:
         if config.n_embd % _block_out(config.n_embd):
             raise ValueError(f"n_embd {config.n_embd} is no multiple of {_block_out(config.n_embd)}")
         self._model, self._config = model, config
+        self.name = "fused, overlapping" if overlaps else "fused"
+        self._launch = {"OVERLAPS": True, "launch_pdl": True} if overlaps else {"OVERLAPS": False}
         self._seed = torch.randint(1 << 62, (1,)).to(model.device)  # torch's own generator does not reach into the kernels
         self._scale = LOG2_E * (config.head_dim**-0.5 if config.scale_attn_weights else 1.0)
         self._activation = ACTIVATIONS.get(config.activation_function, "tanh")
@@ -87,10 +91,11 @@ class FusedForward:
         (n_batch, n_new), n_vocab = ids.shape, logits.shape[-1]
         n_parts = -(-n_vocab // BLOCK_VOCAB)
         parts = logits.new_empty(ids.numel(), n_parts, 5)
-        fused_verdict.pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, BLOCK=BLOCK_VOCAB)
+        options = {"BLOCK": BLOCK_VOCAB, **self._launch}
+        fused_verdict.pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, **options)
         result = logits.new_empty(n_batch, 2 * n_new + 1)
-        blocks = {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_PARTS": _power_of_two(n_parts)}
-        fused_verdict.judge[(1,)](parts, ids, n_forced, result, ids.numel(), n_new, n_parts, **blocks)
+        options = {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_PARTS": _power_of_two(n_parts), **self._launch}
+        fused_verdict.judge[(1,)](parts, ids, n_forced, result, ids.numel(), n_new, n_parts, **options)
         self._seed.add_(1)
         return result
 
@@ -111,6 +116,7 @@ class FusedForward:
             config.n_embd,
             BLOCK_ROWS=BLOCK_ROWS,
             BLOCK_OUT=block_out,
+            **self._launch,
         )
         return stream
 
@@ -178,7 +184,9 @@ class FusedForward:
             BLOCK_OUT=block_out,
             BLOCK_IN=block_in,
             BLOCK_PARTS=_power_of_two(n_parts),
+            N_FETCHED=N_FETCHED,
             num_stages=stages,
+            **self._launch,
         )
 
     def _attend(self, q: Tensor, kv: Tensor, rows: NewRows) -> Tensor:
@@ -210,6 +218,7 @@ class FusedForward:
             KEYS_PER_SPLIT=KEYS_PER_SPLIT,
             num_warps=4 if block_rows < MAX_BLOCK_QUERIES else 8,
             num_stages=2,
+            **self._launch,
         )
         out = torch.empty_like(q)
         fused_attention.merge[(n_rows * config.n_head,)](
@@ -224,6 +233,7 @@ class FusedForward:
             BLOCK_SPLITS=BLOCK_SPLITS,
             BLOCK_DIM=block_dim,
             KEYS_PER_SPLIT=KEYS_PER_SPLIT,
+            **self._launch,
         )
         return out
 

@@ -8,9 +8,32 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 # Not compiled anew for a pass of one row, or of sixteen.
 PASS_SIZES = ["n_rows", "n_new", "n_sequences"]
+
+
+@triton.jit
+def wait(OVERLAPS: tl.constexpr):
+    """Before a kernel reads what others wrote, or writes: lets the next one be launched, and waits for those before it.
+
+    Every program of every kernel has to come by here, for a kernel that has ended vouches for all that it waited for.
+    """
+    if OVERLAPS:
+        gdc_launch_dependents()
+        gdc_wait()
+
+
+@triton.jit
+def fetch_ahead(panel, outs, is_out, n_in, N_FETCHED: tl.constexpr, PER_LINE: tl.constexpr):
+    """Has the first inputs' weights brought into the device's cache. Shapes: panel (n_out, n_in) in memory."""
+    lines = tl.arange(0, N_FETCHED // PER_LINE) * PER_LINE
+    places = panel + outs[:, None] * n_in + tl.minimum(lines, n_in - PER_LINE)[None, :]
+    places = tl.where(is_out[:, None], places, panel)
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [places], dtype=tl.int32, is_pure=False, pack=1
+    )
 
 
 @triton.jit
@@ -66,8 +89,10 @@ def embed(
     width,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):
     """Token and position embedding. Programs: (width / BLOCK_OUT,)."""
+    wait(OVERLAPS)
     columns = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     rows = tl.arange(0, BLOCK_ROWS)
     is_row = rows < n_rows
@@ -108,6 +133,8 @@ def linear(
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
+    N_FETCHED: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):
     """A linear layer, the norm before it and the activation or the sum behind it; of c_attn, keys and values go to their cache.
 
@@ -117,6 +144,9 @@ def linear(
     rows = tl.arange(0, BLOCK_ROWS)
     ins = tl.arange(0, BLOCK_IN)
     is_row, is_out = rows < n_rows, outs < n_out
+    if OVERLAPS:
+        fetch_ahead(weight, outs, is_out, n_in, N_FETCHED, 128 // weight.dtype.element_ty.primitive_bitwidth * 8)
+    wait(OVERLAPS)
     if norm_weight is not None:
         mean, deviation = load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_PARTS)
     sums = tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32)

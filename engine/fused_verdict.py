@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from engine.fused_linear import PASS_SIZES
+from engine.fused_linear import PASS_SIZES, wait
 
 
 @triton.jit(do_not_specialize=PASS_SIZES)
@@ -17,11 +17,13 @@ def pick(
     n_new,
     n_vocab,
     BLOCK: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):
     """The best of a share of the vocabulary, at a temperature with Gumbel's noise, and what the share weighs.
 
     Programs: (rows, shares).
     """
+    wait(OVERLAPS)
     row, share = tl.program_id(0), tl.program_id(1)
     token = share * BLOCK + tl.arange(0, BLOCK)
     scores = tl.load(logits + row * n_vocab + token, mask=token < n_vocab, other=-float("inf"))
@@ -52,8 +54,10 @@ def judge(
     n_parts,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):
     """Merges the shares of every row, and finds how much of each sequence's draft was picked. One program."""
+    wait(OVERLAPS)
     rows = tl.arange(0, BLOCK_ROWS)
     is_row = rows < n_rows
     columns = tl.arange(0, BLOCK_PARTS)

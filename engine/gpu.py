@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from subprocess import SubprocessError
 
 import torch
@@ -32,6 +33,7 @@ MAX_PASS_ERRORS = {torch.float16: 5e-2, torch.bfloat16: 2e-1, torch.float32: 1e-
 TRIAL_SHAPES = ((1, 1), (1, 16), (4, 1))  # sequences, rows of each
 TRIAL_TOKENS = 1000  # cached
 N_TIMED = 20
+OVERLAP_CAPABILITY = (9, 0)  # from which on a kernel can be launched before the one ahead of it has ended
 KERNEL_ERRORS = (RuntimeError, ImportError, OSError, SubprocessError)  # as where there is no C compiler
 
 
@@ -44,7 +46,7 @@ def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -
     try:
         static = StaticDecoder(model, operators(model), record)
         if model.device.type == "cuda":
-            choose_forward(static)
+            choose_forward(static, fused_ways(model.device))
         static.warm_up()
     except RuntimeError as error:
         log.warning("decoding is not recorded as CUDA graphs, every kernel is launched by itself: %s", error)
@@ -57,7 +59,7 @@ def operators(model: GPTBigCodeForCausalLM) -> OperatorForward:
     return OperatorForward(model, make_appending(model.transformer.attention, model.config))
 
 
-def fused(model: GPTBigCodeForCausalLM) -> StaticForward:
+def fused(model: GPTBigCodeForCausalLM, *, overlaps: bool = False) -> StaticForward:
     """The way through the model by kernels of our own.
 
     Raises: ImportError where Triton is missing, which only CUDA builds of torch bring; ValueError where the model's widths are
@@ -65,27 +67,34 @@ def fused(model: GPTBigCodeForCausalLM) -> StaticForward:
     """
     from engine.fused_forward import FusedForward
 
-    return FusedForward(model)
+    return FusedForward(model, overlaps=overlaps)
 
 
-def choose_forward(static: StaticDecoder, candidate: MakeForward = fused) -> None:
-    """Has the decoder take another way where that can be had, agrees with its own on this machine, and is faster."""
+def fused_ways(device: torch.device) -> tuple[MakeForward, ...]:
+    """Ours that the device may take, the one that should be fastest first."""
+    overlaps = not torch.version.hip and torch.cuda.get_device_capability(device) >= OVERLAP_CAPABILITY
+    return (*((partial(fused, overlaps=True),) if overlaps else ()), fused)
+
+
+def choose_forward(static: StaticDecoder, ways: Sequence[MakeForward]) -> None:
+    """Has the decoder take the first of other ways that can be had, agrees with its own on this machine, and is faster."""
     plain = static.forward
     wanted, plain_ms = _trial(static)
     log.info("trying fused kernels for passes of a few rows; for the first time on a machine that takes some seconds")
-    try:
-        static.use(candidate(static.model))
-        got, fused_ms = _trial(static)
-        why_not = _why_wrong(got, wanted, MAX_PASS_ERRORS[static.model.dtype])
-        if why_not is None and fused_ms > plain_ms:
-            why_not = f"they take {fused_ms:.2f} ms a token here, the operators {plain_ms:.2f}"
-    except (*KERNEL_ERRORS, ValueError) as error:
-        why_not = f"{type(error).__name__}: {error}".splitlines()[0]
-    if why_not is None:
-        log.info("passes of a few rows take fused kernels: %.2f ms a token, torch's operators %.2f", fused_ms, plain_ms)
-    else:
-        log.warning("passes of a few rows take torch's operators, not fused kernels: %s", why_not)
-        static.use(plain)
+    for make in ways:
+        try:
+            static.use(make(static.model))
+            got, ms = _trial(static)
+            why_not = _why_wrong(got, wanted, MAX_PASS_ERRORS[static.model.dtype])
+            if why_not is None and ms > plain_ms:
+                why_not = f"they take {ms:.2f} ms a token here, the operators {plain_ms:.2f}"
+        except (*KERNEL_ERRORS, ValueError) as error:
+            why_not = f"{type(error).__name__}: {error}".splitlines()[0]
+        if why_not is None:
+            log.info("passes of a few rows are %s: %.2f ms a token, torch's operators %.2f", static.forward.name, ms, plain_ms)
+            return
+        log.warning("passes of a few rows do not take fused kernels: %s", why_not)
+    static.use(plain)
 
 
 def _trial(static: StaticDecoder) -> tuple[list[Tensor], float]:

@@ -86,7 +86,8 @@ def verdicts(plan: Plan, shape_name: str, backend: str, dtype: torch.dtype) -> I
     few = config(shape_name, **{**plan.changes, "n_layer": min(shape.n_layer, plan.parity_layers)})
     model = random_model(few, dtype, plan.device)
     if backend == FUSED:  # its prompts go through sdpa
-        forward = gpu.fused(model)
+        ways = gpu.fused_ways(plan.device) if plan.device.type == "cuda" else (gpu.fused,)
+        forward = ways[0](model)
     else:
         lengths = tuple(length for length in plan.parity_lengths if length <= shape.n_positions)
         yield from attention_verdicts(
@@ -109,7 +110,7 @@ def recorded(plan: Plan, model: GPTBigCodeForCausalLM) -> StaticDecoder:
     """The model's passes, all recorded, as the engine does."""
     static = StaticDecoder(model, gpu.operators(model), plan.record)
     if plan.device.type == "cuda":
-        gpu.choose_forward(static)
+        gpu.choose_forward(static, gpu.fused_ways(plan.device))
     static.warm_up()
     return static
 

@@ -29,6 +29,7 @@ from engine.heads import GPTBigCodeForCausalLM
 from engine.int8_linear import quantize_layers
 from tests.bench.shapes import config
 
+TOUCH = re.compile(r"(?:@!?%p\d+ )?((?:ld\.global|st\.global|cp\.async|prefetch|griddepcontrol)[a-z_.]*)")
 TYPES = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64", torch.int8: "*i8"}
 OPTIONS = ("num_warps", "num_stages")
 KERNELS = {fused_linear: ("embed", "linear"), fused_attention: ("attend", "merge"), fused_verdict: ("pick", "judge")}
@@ -67,7 +68,7 @@ def _is_aligned(name: str, value: Any, kind: str) -> bool:
     return kind.startswith("*") or (kind == "i32" and not is_free and value % 16 == 0)
 
 
-def launches(shape: str, dtype: torch.dtype, *, int8: bool) -> dict[str, Launches]:
+def launches(shape: str, dtype: torch.dtype, *, int8: bool, overlaps: bool) -> dict[str, Launches]:
     """Every way in which the passes of a published shape launch each kernel; nothing runs."""
     few = config(shape, n_layer=1)
     with torch.device("meta"):
@@ -77,7 +78,7 @@ def launches(shape: str, dtype: torch.dtype, *, int8: bool) -> dict[str, Launche
     seen = {name: Launches(getattr(module, name)) for module, names in KERNELS.items() for name in names}
     for module, names in KERNELS.items():
         vars(module).update({name: seen[name] for name in names})
-    forward = FusedForward(model)
+    forward = FusedForward(model, overlaps=overlaps)
     for n_sequences, n_rows in SHAPES:
         ids = torch.zeros(n_sequences, n_rows, dtype=torch.long, device="meta")
         kv = torch.zeros(1, n_sequences, 8448, few.n_kv_head, 2 * few.head_dim, dtype=dtype, device="meta")
@@ -100,8 +101,9 @@ def resources(kernel: Any) -> dict[str, int]:
     return {"registers": int(found[1]), "stack": int(found[2]), "shared": kernel.metadata.shared}
 
 
-def main(shape: str, dtype: str, precision: str) -> None:
-    seen = launches(shape, getattr(torch, dtype), int8=precision == "int8")
+def main(shape: str, dtype: str, precision: str, way: str) -> None:
+    overlaps = way == "overlapping"
+    seen = launches(shape, getattr(torch, dtype), int8=precision == "int8", overlaps=overlaps)
     for name, launched in seen.items():
         for signature, constants, options, aligned in launched.seen.values():
             names = launched.kernel.arg_names
@@ -111,11 +113,16 @@ def main(shape: str, dtype: str, precision: str) -> None:
                 constexprs={(names.index(name),): value for name, value in constants.items()},
                 attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
             )
-            for capability in (80, 89, 90):
+            for capability in (90,) if overlaps else (80, 89, 90):
                 compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-                took = resources(compiled)
-                is_async = "cp.async" in compiled.asm["ptx"]
-                print(json.dumps({"kernel": name, "capability": capability, "is_async": is_async, **options, **took}))
+                ptx = compiled.asm["ptx"]
+                told = {
+                    "kernel": name,
+                    "capability": capability,
+                    "is_async": "cp.async" in ptx,
+                    "touches": [found[1] for line in ptx.splitlines() if (found := TOUCH.match(line.strip()))],
+                }
+                print(json.dumps({**told, **options, **resources(compiled)}))
 
 
 if __name__ == "__main__":

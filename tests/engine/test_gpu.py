@@ -96,7 +96,7 @@ def late(result: Tensor) -> Tensor:
 def chosen(candidate: gpu.MakeForward) -> StaticDecoder:
     ours = model()
     static = StaticDecoder(ours, gpu.operators(ours), record_nothing)
-    gpu.choose_forward(static, candidate)
+    gpu.choose_forward(static, (candidate,))
     return static
 
 
@@ -107,7 +107,7 @@ def chosen(candidate: gpu.MakeForward) -> StaticDecoder:
 def test_another_way_that_fails_or_is_wrong_or_slower_is_not_taken(change, reason, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         assert chosen(lambda ours: Changed(ours, change)).forward.name == "operators"
-    assert f"passes of a few rows take torch's operators, not fused kernels: {reason}" in caplog.text
+    assert f"passes of a few rows do not take fused kernels: {reason}" in caplog.text
 
 
 def test_widths_that_fused_kernels_do_not_take_are_no_error(caplog) -> None:
@@ -116,16 +116,28 @@ def test_widths_that_fused_kernels_do_not_take_are_no_error(caplog) -> None:
 
     with caplog.at_level(logging.WARNING):
         assert chosen(make).forward.name == "operators"
-    assert "not fused kernels: ValueError: widths (40, 160)" in caplog.text
+    assert "do not take fused kernels: ValueError: widths (40, 160)" in caplog.text
 
 
-def test_another_way_that_agrees_and_is_faster_is_taken(caplog) -> None:
+def test_the_first_other_way_that_agrees_and_is_faster_is_taken(caplog) -> None:
+    def raise_first(ours: GPTBigCodeForCausalLM) -> StaticForward:
+        raise ImportError("No module named 'triton'")
+
     def make(ours: GPTBigCodeForCausalLM) -> StaticForward:
         return OperatorForward(ours, make_appending(ours.transformer.attention, ours.config))
 
     ours = model()
     static = StaticDecoder(ours, Changed(ours, late), record_nothing)
     with caplog.at_level(logging.INFO):
-        gpu.choose_forward(static, make)
+        gpu.choose_forward(static, (raise_first, make))
     assert static.forward.name == "operators"
-    assert "passes of a few rows take fused kernels: " in caplog.text
+    assert "passes of a few rows are operators: " in caplog.text
+    assert "do not take fused kernels: ImportError: No module named 'triton'" in caplog.text
+
+
+@pytest.mark.parametrize(("capability", "names"), [((8, 9), ["fused"]), ((9, 0), ["fused, overlapping", "fused"])])
+def test_kernels_overlap_where_the_device_knows_how(capability, names, monkeypatch) -> None:
+    pytest.importorskip("triton", reason="Triton has no build for this system")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    ways = gpu.fused_ways(torch.device("cuda"))
+    assert [make(model()).name for make in ways] == names
