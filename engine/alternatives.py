@@ -118,7 +118,7 @@ class GraphLanes:
 
     def __init__(self, static: StaticDecoder, cached: CachedPrompt, alternatives: list[Alternative]) -> None:
         self._static, self._cached, self._first = static, cached, alternatives[0]
-        self._static.load([cached.kv] * len(alternatives), alternatives[0].sampler.temperature)
+        self._static.load([cached.kv] * len(alternatives), [each.sampler.temperature for each in alternatives])
 
     def feed(self, alternatives: list[Alternative], job: Job, tally: Tally) -> None:
         """See `Lanes`."""

@@ -106,13 +106,15 @@ class StaticDecoder:
             self._pass(shape)
 
     @torch.inference_mode()
-    def load(self, caches: Sequence[KVCache], temperature: float = 0.0) -> None:
-        """Copies each cache to the place of one sequence; the first pass must then name its first id."""
+    def load(self, caches: Sequence[KVCache], temperatures: Sequence[float] = ()) -> None:
+        """Copies each cache to a sequence's place, greedy without a temperature; the first pass must name its first id."""
         self.lengths.zero_()
+        self.temperature.zero_()
         for idx, cache in enumerate(caches):
             self.kv[:, idx, : cache.length] = cache.rows(0)[:, 0].transpose(1, 2)  # (L, S, K, 2 * D)
             self.lengths[idx].fill_(cache.length)
-        self.temperature.fill_(temperature)
+        for idx, temperature in enumerate(temperatures):
+            self.temperature[idx].fill_(temperature)
 
     @torch.inference_mode()
     def store(self, idx: int, cache: KVCache, n_rows: int) -> None:

@@ -151,7 +151,7 @@ class GraphStepper:
     @contextmanager
     def decoding(self, decoding: Decoding) -> Iterator[Step]:
         """See `Stepper`."""
-        self._static.load([decoding.cached.kv], decoding.sampler.temperature)
+        self._static.load([decoding.cached.kv], [decoding.sampler.temperature])
         steps = _GraphSteps(self._static, decoding)
         try:
             yield steps.step

@@ -130,10 +130,23 @@ def test_at_a_temperature_tokens_are_drawn_by_their_probability() -> None:
     counts = torch.zeros_like(probs)
     torch.manual_seed(0)
     for _ in range(n_draws):
-        passes.load([prompt], temperature=2.0)
+        passes.load([prompt], [2.0])
         counts[passes.launch([ids[-1:]]).read()[0].token_ids[0]] += 1
     assert float((counts / n_draws - probs).abs().sum()) < 0.5  # total variation; of another distribution it is near 2
     assert int(counts.argmax()) in probs.topk(3).indices
+
+
+def test_each_sequence_of_a_pass_has_its_own_temperature() -> None:
+    ours = model(n_layer=1)
+    ids = random_ids((1, 5))[0].tolist()
+    (likeliest,), prompt = greedy(ours, ids, 1)
+    passes, drawn = static(ours), []
+    for _ in range(40):
+        passes.load([prompt, prompt, prompt], [0.0, 50.0, 0.0])
+        drawn.append([picks.token_ids[0] for picks in passes.launch([ids[-1:]] * 3).read()[:3]])
+    first, hot, last = zip(*drawn, strict=True)
+    assert set(first) == set(last) == {likeliest}
+    assert len(set(hot)) > 10
 
 
 @pytest.mark.parametrize("shape", SHAPES)
