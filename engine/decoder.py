@@ -1,25 +1,29 @@
 """One completion, start to end: match the cache, prefill what is left in chunks, decode, stop.
 
-Runs in the engine's worker thread. The cancel flag and the deadline are read before every layer of every forward pass.
+Runs in the engine's worker thread. The cancel flag and the deadline are read before every layer of every forward pass. Where
+the device decodes several sequences side by side, several completions may be under way: each is a generator that gives way
+before its passes, and they meet in `lockstep.py`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 from engine.allowance import Allowance
-from engine.alternatives import Alternative, decode_together
-from engine.api import Chunk, Finish, Request
+from engine.alternatives import Answering, side_by_side
+from engine.api import Chunk, Finish
 from engine.cache_pool import CachedPrompt, CachePool
 from engine.fim import FimPrompt, Ids
 from engine.healing import Healing
 from engine.jobs import Interrupted, Job
+from engine.lockstep import Lockstep
 from engine.planner import Planner
 from engine.recall import Recall, RecallWeights
 from engine.sampler import Sampler
+from engine.slots import Decoding
 from engine.speculate import PromptLookup
-from engine.steps import Decoding, EagerStepper, Model, Stepper
+from engine.steps import EagerStepper, Model, Stepper
 from engine.stopping import Writer
 from engine.tally import Rate, Tally
 from engine.tokenizer import Tokenizer
@@ -28,7 +32,7 @@ CHUNK_TOKENS = 256  # prefill in one forward pass: larger gains nothing on a CPU
 
 
 class Decoder:
-    """Answers requests with one model, over one pool of caches; one job at a time."""
+    """Answers requests with one model, over one pool of caches."""
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Decoder:
         stepper: Stepper | None = None,
     ) -> None:
         self._stepper = stepper or EagerStepper(model)
+        self._lockstep = Lockstep(self._stepper)
         self._background = background or Allowance(None)
         self._tokenizer = tokenizer
         self._recall = recall
@@ -50,7 +55,15 @@ class Decoder:
         self._rate = Rate()
 
     def complete(self, job: Job, prompt: FimPrompt | None = None) -> Iterator[Chunk]:
-        """Streams the answer; the last chunk carries the counters. A `prompt` given is taken instead of a planned one."""
+        """Streams the answer to a request that is under way alone; see `answer`."""
+        return (chunk for chunk in self.answer(job, prompt) if chunk is not None)
+
+    def answer(self, job: Job, prompt: FimPrompt | None = None) -> Iterator[Chunk | None]:
+        """Streams the answer; the last chunk carries the counters. A `prompt` given is taken instead of a planned one.
+
+        None comes before a pass: other answers, each of a document of its own, may be taken to theirs, and one pass then takes
+        a token of each.
+        """
         request = job.request
         document = self.pool.document(request.document)
         tally = Tally(queue_ms=job.elapsed_ms(), background=document.n_background)
@@ -62,7 +75,7 @@ class Decoder:
             document.asked = prompt
             cached = self.pool.take(request.document, prompt.ids)
             tally.order, tally.prompt, tally.reused = prompt.order, len(prompt.ids), len(cached.ids)
-            self._prefill(cached, prompt.ids, job, tally)
+            yield from self._prefill(cached, prompt.ids, job, tally)
             tally.finish = yield from self._decode_all(cached, prompt, job, tally)
             document.written = cached.ids[len(prompt.ids) :]
         except Interrupted as interrupted:
@@ -76,7 +89,8 @@ class Decoder:
             for prompt in self._planner.background_prompts(request):
                 job.check()
                 if not self.pool.holds(request.document, prompt.ids):
-                    self._prefill(self.pool.take(request.document, prompt.ids), prompt.ids, job, tally)
+                    for _ in self._prefill(self.pool.take(request.document, prompt.ids), prompt.ids, job, tally):
+                        pass
         except Interrupted:
             pass  # a request has come: it finds the chunks that were finished
         self.pool.document(request.document).n_background += tally.prefilled + tally.wasted
@@ -85,8 +99,8 @@ class Decoder:
         """Drops what is kept for the document."""
         self.pool.forget(document)
 
-    def _prefill(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> None:
-        """Computes what the cache lacks of the prompt, whose last logits it then keeps."""
+    def _prefill(self, cached: CachedPrompt, ids: Ids, job: Job, tally: Tally) -> Iterator[None]:
+        """Computes what the cache lacks of the prompt, whose last logits it then keeps; gives way between chunks."""
         n_needed = len(ids) - len(cached.ids) + job.request.max_tokens
         self.pool.make_room(cached, n_needed)
         cached.kv.reserve(n_needed)
@@ -97,39 +111,42 @@ class Decoder:
             started_s = time.monotonic()
             self._stepper.prefill(cached, chunk, job, tally)
             self._rate.note(len(chunk), time.monotonic() - started_s)
+            if len(cached.ids) < len(ids):
+                yield
 
-    def _decode_all(self, cached: CachedPrompt, prompt: FimPrompt, job: Job, tally: Tally) -> Generator[Chunk, None, Finish]:
-        """Streams all alternatives, side by side where that is faster and the caches' budget has room; why the last ended."""
+    def _decode_all(self, cached: CachedPrompt, prompt: FimPrompt, job: Job, tally: Tally) -> Answering:
+        """Streams all alternatives, side by side where that is faster and the caches' budget has room; why the last ended.
+
+        The cache then holds the first of those that went side by side, the likeliest to be accepted.
+        """
         cached.truncate(len(prompt.ids))
-        n_most = (len(prompt.ids) + job.request.max_tokens) * job.request.n
+        n_alternatives = job.request.n
+        n_most = (len(prompt.ids) + job.request.max_tokens) * n_alternatives
         has_room = n_most * cached.kv.shape.bytes_per_token <= self.pool.budget_bytes
-        if has_room and self._stepper.goes_side_by_side(job.request.n):
-            alternatives = [self._alternative(cached, prompt, choice, job.request) for choice in range(job.request.n)]
-            return (yield from decode_together(alternatives, self._stepper.lanes(cached, alternatives), job, tally))
-        for choice in range(job.request.n):
+        n_together = self._stepper.n_together(n_alternatives) if has_room else 1
+        if n_together > 1:
+            caches = [cached, *(cached.branch(len(prompt.ids)) for _ in range(1, n_alternatives))]
+            alternatives = [self._decode(each, prompt, choice, job, tally) for choice, each in enumerate(caches)]
+            return (yield from side_by_side(alternatives, n_together))
+        for choice in range(n_alternatives):
             cached.truncate(len(prompt.ids))
             finish = yield from self._decode(cached, prompt, choice, job, tally)
         return finish
 
-    def _alternative(self, cached: CachedPrompt, prompt: FimPrompt, choice: int, request: Request) -> Alternative:
-        """One alternative and its first token: for the k-th the k-th likeliest, so that greedy ones differ from the start."""
+    def _decode(self, cached: CachedPrompt, prompt: FimPrompt, choice: int, job: Job, tally: Tally) -> Answering:
+        """Streams one alternative behind the cached prompt; returns why it ended.
+
+        Its first token is the k-th likeliest for the k-th, so that greedy ones differ from the start.
+        """
+        request, greedy = job.request, job.request.temperature == 0
         healing = Healing(prompt.healed, self._tokenizer)
         recall = Recall.of_prompt(prompt, request, self._tokenizer, self._recall) if self._recall else None
         sampler = Sampler(self._tokenizer.n_vocab, request.temperature, recall=recall, healing=healing)
         writer = Writer(request, self._tokenizer, choice, len(healing.left))
-        first = sampler(cached.logits_after(len(prompt.ids)), rank=choice)
-        return Alternative(sampler, healing, writer, first)
-
-    def _decode(
-        self, cached: CachedPrompt, prompt: FimPrompt, choice: int, job: Job, tally: Tally
-    ) -> Generator[Chunk, None, Finish]:
-        """Streams one alternative behind the cached prompt; returns why it ended."""
-        request, greedy = job.request, job.request.temperature == 0
-        alternative = self._alternative(cached, prompt, choice, request)
-        writer, healing = alternative.writer, alternative.healing
         lookup = PromptLookup(cached.ids, self.pool.related(request.document), request.max_tokens + len(prompt.healed))
-        upcoming = [alternative.sampled]
-        with self._stepper.decoding(Decoding(cached, alternative.sampler, job, tally)) as step:
+        upcoming = [sampler(cached.logits_after(len(prompt.ids)), rank=choice)]
+        decoding = Decoding(cached, sampler, job, tally)
+        with self._lockstep.joined(decoding):
             while True:
                 for sampled in upcoming:
                     chunk, finish = writer.feed(sampled)
@@ -141,7 +158,7 @@ class Decoder:
                     lookup.append(sampled.token_id)
                 draft = healing.draft() or (lookup.draft(writer.n_left - 1) if greedy else ())
                 try:
-                    upcoming, n_drafted = step((sampled.token_id, *draft))
+                    upcoming, n_drafted = yield from self._lockstep.step(decoding, (sampled.token_id, *draft))
                 except Interrupted:
                     if (chunk := writer.rest()) is not None:
                         yield chunk

@@ -81,7 +81,7 @@ class Launched:
 
 
 class StaticDecoder:
-    """A model's decoding passes, over a cache with a fixed place for each of a few sequences."""
+    """A model's decoding passes, over a cache with a fixed slot for each of a few sequences."""
 
     def __init__(self, model: GPTBigCodeForCausalLM, forward: StaticForward, record: Recorder) -> None:
         self.model, self.forward, self.record = model, forward, record
@@ -107,7 +107,7 @@ class StaticDecoder:
 
     @torch.inference_mode()
     def load(self, caches: Sequence[KVCache], temperatures: Sequence[float] = ()) -> None:
-        """Copies each cache to a sequence's place, greedy without a temperature; the first pass must name its first id."""
+        """Copies each cache into a sequence's slot, greedy without a temperature; the first pass must name its first id."""
         self.lengths.zero_()
         self.temperature.zero_()
         for idx, cache in enumerate(caches):

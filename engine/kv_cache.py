@@ -6,6 +6,7 @@ that both halves go into an attention kernel uncopied).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakSet
 
@@ -146,21 +147,19 @@ class KVCache:
         other._use(self._buffer)
         return other
 
-    def repeated(self, n_batch: int) -> KVCache:
-        """A cache of so many copies of this one's only sequence, in memory of its own, with as much room."""
-        assert self.n_batch == 1
-        return self.selected([0] * n_batch)
-
-    def selected(self, sequences: list[int]) -> KVCache:
-        """A cache of these sequences, in memory of its own, with as much room."""
-        other = KVCache(self.shape, len(sequences))
-        fused = self._buffer.fused
+    @classmethod
+    def stacked(cls, caches: Sequence[KVCache]) -> KVCache:
+        """A batch of the only sequence of each of several caches of one length, in memory of its own, with the first's room."""
+        first = caches[0]
+        other = cls(first.shape, len(caches))
+        fused = first._buffer.fused
         with torch.inference_mode(False):
-            chosen = fused.new_empty((fused.shape[0], len(sequences), *fused.shape[2:]))
-        for idx, sequence in enumerate(sequences):
-            chosen[:, idx, :, : self.length] = fused[:, sequence, :, : self.length]
-        other._use(_Buffer(chosen))
-        other.length = self.length
+            stacked = fused.new_empty((fused.shape[0], len(caches), *fused.shape[2:]))
+        for idx, cache in enumerate(caches):
+            assert (cache.n_batch, cache.length) == (1, first.length)
+            stacked[:, idx, :, : first.length] = cache.rows(0)[:, 0]
+        other._use(_Buffer(stacked))
+        other.length = first.length
         return other
 
     def _use(self, buffer: _Buffer) -> None:

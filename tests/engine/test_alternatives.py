@@ -9,6 +9,7 @@ import pytest
 from engine.api import Chunk, Finish, Request, Stop
 from engine.cache_pool import CachePool
 from engine.decoder import Decoder
+from engine.graphs import MAX_SEQUENCES
 from engine.jobs import Job
 from engine.steps import EagerStepper
 from engine.tokenizer import Tokenizer
@@ -21,8 +22,8 @@ SOURCE = "def total(items):\n    result = 0\n    for item in items:\n        res
 class OneByOne(EagerStepper):
     """Plain passes that never take several sequences."""
 
-    def goes_side_by_side(self, n_alternatives: int) -> bool:
-        return False
+    def n_together(self, n_alternatives: int) -> int:
+        return 1
 
 
 def one_by_one(folder) -> Decoder:
@@ -111,6 +112,25 @@ def test_a_cancel_ends_them_all_with_every_row_counted(stepper, checkpoint, n_pa
     counters = list(together.decoder.complete(job))[-1].counters
     assert counters.finish is Finish.CANCELLED
     assert together.n_rows == counters.prefilled + counters.decoded + counters.wasted
+
+
+def test_those_that_wait_for_a_slot_never_begin_where_the_others_are_stopped(checkpoint) -> None:
+    together = Harness(checkpoint, "graphs")
+    job = Job(Request(document="d", prefix="value = 1\n", suffix="", stop=Stop.NONE, n=MAX_SEQUENCES + 2, max_tokens=30))
+    together.model.transformer.h[1].register_forward_hook(lambda *_: job.cancel() if together.n_passes >= 6 else None)
+    chunks = list(together.decoder.complete(job))
+    assert chunks[-1].counters.finish is Finish.CANCELLED
+    assert {chunk.choice for chunk in chunks[:-1]} == set(range(MAX_SEQUENCES))
+
+
+def test_the_batch_s_memory_is_free_once_all_have_ended(checkpoint) -> None:
+    together = Harness(checkpoint, "eager")
+    batch, held = together.decoder._stepper._batch, []
+    together.model.transformer.h[1].register_forward_hook(lambda *_: held.append(batch.kv is not None))
+    job = Job(Request(document="d", prefix="value = 1\n", suffix="", stop=Stop.NONE, n=3, max_tokens=6))
+    list(together.decoder.complete(job))
+    assert any(held)
+    assert batch.kv is None
 
 
 def test_where_their_caches_have_no_room_they_go_one_by_one(checkpoint) -> None:

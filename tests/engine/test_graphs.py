@@ -215,12 +215,12 @@ SOURCE = "x = 1\ny = 2\n" * 20 + "value = total"
 class Harness:
     """A decoder over passes of a fixed shape or over plain ones, whose model counts every row of every sequence."""
 
-    def __init__(self, folder, stepper: str) -> None:
+    def __init__(self, folder, stepper: str, budget_bytes: int = 1 << 30) -> None:
         self.model = load(folder)
         self.n_rows = self.n_passes = 0
         self.model.transformer.h[0].register_forward_pre_hook(self._count)
         chosen = GraphStepper(self.model, static(self.model)) if stepper == "graphs" else EagerStepper(self.model)
-        pool = CachePool(self.model.transformer.new_cache, 1 << 30)
+        pool = CachePool(self.model.transformer.new_cache, budget_bytes)
         self.decoder = Decoder(self.model, Tokenizer.from_pretrained(folder), pool, stepper=chosen)
 
     def _count(self, module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
