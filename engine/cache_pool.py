@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -83,12 +84,13 @@ class DocumentCache:
 
 
 class CachePool:
-    """Owns the caches of all documents. What was taken last is in use and never evicted."""
+    """Owns the caches of all documents. What an answer is decoded with is never evicted."""
 
     def __init__(self, new_cache: Callable[[], KVCache], budget_bytes: int) -> None:
         self._new_cache = new_cache
         self.budget_bytes = budget_bytes
         self._documents: OrderedDict[str, DocumentCache] = OrderedDict()
+        self._in_use: list[CachedPrompt] = []
 
     def document(self, name: str) -> DocumentCache:
         """The document's caches, marked as used last."""
@@ -127,6 +129,15 @@ class CachePool:
         del prompts[:-N_PROMPTS]
         return best
 
+    @contextmanager
+    def in_use(self, prompt: CachedPrompt) -> Iterator[None]:
+        """Keeps the prompt, which was taken, from being evicted for another."""
+        self._in_use.append(prompt)
+        try:
+            yield
+        finally:
+            self._in_use.remove(prompt)
+
     def make_room(self, prompt: CachedPrompt, n_new: int) -> None:
         """Evicts what is least recently used until the prompt can grow by `n_new` tokens within the budget."""
         n_wanted = prompt.kv.n_bytes_to_reserve(n_new)
@@ -138,8 +149,9 @@ class CachePool:
         self._documents.pop(name, None)
 
     def clear(self) -> None:
-        """Drops everything."""
-        self._documents.clear()
+        """Drops every prompt that is not in use."""
+        while self._evict_one():
+            pass
 
     @property
     def n_bytes(self) -> int:
@@ -150,11 +162,11 @@ class CachePool:
                 buffers |= prompt.kv.buffers
         return sum(buffers.values())
 
-    def _evict_one(self, spared: CachedPrompt) -> bool:
-        """Drops the oldest prompt of the oldest document that has one; False where only the spared one is left."""
+    def _evict_one(self, spared: CachedPrompt | None = None) -> bool:
+        """Drops the oldest prompt of the oldest document that has one; False where all that are left are spared or in use."""
         for name, cache in self._documents.items():
             for prompt in cache.prompts:
-                if prompt is not spared:
+                if prompt is not spared and prompt not in self._in_use:
                     cache.prompts.remove(prompt)
                     if not cache.prompts:
                         del self._documents[name]

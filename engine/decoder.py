@@ -75,8 +75,9 @@ class Decoder:
             document.asked = prompt
             cached = self.pool.take(request.document, prompt.ids)
             tally.order, tally.prompt, tally.reused = prompt.order, len(prompt.ids), len(cached.ids)
-            yield from self._prefill(cached, prompt.ids, job, tally)
-            tally.finish = yield from self._decode_all(cached, prompt, job, tally)
+            with self.pool.in_use(cached):
+                yield from self._prefill(cached, prompt.ids, job, tally)
+                tally.finish = yield from self._decode_all(cached, prompt, job, tally)
             document.written = cached.ids[len(prompt.ids) :]
         except Interrupted as interrupted:
             tally.finish = interrupted.finish

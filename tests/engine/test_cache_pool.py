@@ -86,6 +86,21 @@ def test_the_least_recently_used_goes_first_and_the_budget_holds() -> None:
     assert pool.n_uncached("other 990", (4, 5)) == 2
 
 
+def test_what_is_in_use_is_never_evicted() -> None:
+    pool = pool_of(budget_bytes=2 * BLOCK_BYTES)
+    fill(pool, "used", (1, 2, 3))
+    with pool.in_use(pool.take("used", (1, 2, 3))):
+        fill(pool, "other", (4, 5))
+        fill(pool, "d", LONG[:400])
+        assert pool.n_uncached("used", (1, 2, 3)) == 0
+        assert pool.n_uncached("other", (4, 5)) == 2
+        pool.clear()
+        assert pool.n_uncached("used", (1, 2, 3)) == 0
+        assert pool.n_uncached("d", LONG[:400]) == 400
+    pool.clear()
+    assert pool.n_bytes == 0
+
+
 def test_growing_counts_the_old_memory_until_it_is_copied() -> None:
     pool = pool_of(budget_bytes=3 * BLOCK_BYTES)
     fill(pool, "other", (4, 5))
