@@ -53,6 +53,8 @@ class Decoder:
         n_affordable = pool.budget_bytes // model.transformer.new_cache().shape.bytes_per_token
         self._planner = Planner(tokenizer, pool, min(model.config.n_positions, n_affordable))
         self._rate = Rate()
+        n_full_prompts = n_affordable // model.config.n_positions
+        self.n_slots = max(min(self._stepper.n_slots, n_full_prompts), 1)  # alternatives that may be under way, of all requests
 
     def complete(self, job: Job, prompt: FimPrompt | None = None) -> Iterator[Chunk]:
         """Streams the answer to a request that is under way alone; see `answer`."""

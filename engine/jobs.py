@@ -1,14 +1,14 @@
 """The engine's queue: one worker, fair between editor windows, background work only while nobody waits.
 
 Windows take turns: the one that was served longest ago comes next, with its newest request. Of each document only the
-newest request counts.
+newest request counts. Where the worker has room for several, a request joins those that run; background work runs alone.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from engine.api import Chunk, Counters, EngineError, Finish, Request
@@ -82,7 +82,7 @@ class JobQueue:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[Job | Forget] = []  # the oldest first
-        self._running: Job | None = None
+        self._running: list[Job] = []
         self._turns: dict[str, int] = {}  # by window: when it was served last, counted in jobs
         self._n_served = 0
         self._closed = False
@@ -95,11 +95,11 @@ class JobQueue:
         with self._changed:
             unstarted = [job] if self._closed else self._end([each for each in self._jobs() if _is_superseded(each, job)])
             if not self._closed:
-                running = self._running
-                if running is not None and running.is_background and not running.cancelled and not job.is_background:
-                    running.cancel()
-                    if running.request.document != job.request.document:
-                        self._waiting.append(Job(running.request, ready_s=running.ready_s))
+                for running in self._running:
+                    if running.is_background and not running.cancelled and not job.is_background:
+                        running.cancel()
+                        if running.request.document != job.request.document:
+                            self._waiting.append(Job(running.request, ready_s=running.ready_s))
                 self._waiting.append(job)
                 self._changed.notify()
         for each in unstarted:
@@ -125,18 +125,25 @@ class JobQueue:
         for job in unstarted:
             job.end_unstarted(Finish.CANCELLED)
 
-    def get(self) -> Job | Forget | None:
-        """Waits for the next thing to do: forgetting first, then requests, then background work. None once closed."""
+    def get(self, running: Collection[Job] = (), n_slots: int = 1) -> Job | Forget | None:
+        """The next thing to do beside what is `running` still: forgetting first, then requests, then background work.
+
+        Waits while nothing runs. None once closed, or where nothing may join: only a request of another document may, if there
+        is a slot for each of its alternatives.
+        """
         with self._changed:
-            self._running = None
-            while not self._closed:
+            self._running = list(running)
+            n_free = n_slots - sum(job.request.n for job in running)
+            while not self._closed and (n_free > 0 or not running):
                 task = self._next()
+                if running and (task is None or (isinstance(task, Job) and task.request.n > n_free)):
+                    return None
                 wait_s = task.ready_s - time.monotonic() if isinstance(task, Job) else 0.0
                 if task is not None and wait_s <= 0:
                     self._waiting.remove(task)
-                    self._running = task if isinstance(task, Job) else None
-                    if self._running is not None:
-                        self._note_turn(self._running)
+                    if isinstance(task, Job):
+                        self._running.append(task)
+                        self._note_turn(task)
                     return task
                 self._changed.wait(wait_s if task is not None else None)
             return None
@@ -151,10 +158,10 @@ class JobQueue:
             job.end_unstarted(Finish.CANCELLED)
 
     def fail(self, error: EngineError) -> None:
-        """Closes the queue of a worker that has died: every job, the one that it ran included, ends with the error."""
+        """Closes the queue of a worker that has died: every job, those that it ran included, ends with the error."""
         with self._changed:
             self._closed = True
-            jobs, self._waiting, self._running = self._jobs(), [], None
+            jobs, self._waiting, self._running = self._jobs(), [], []
         for job in jobs:
             if job.emit is not None:
                 job.emit(error)
@@ -175,22 +182,29 @@ class JobQueue:
         for job in ended:
             job.cancel()
         self._waiting = [task for task in self._waiting if task not in ended]
-        return [job for job in ended if job is not self._running]
+        return [job for job in ended if job not in self._running]
 
     def _jobs(self) -> list[Job]:
-        waiting = [task for task in self._waiting if isinstance(task, Job)]
-        return waiting if self._running is None else [*waiting, self._running]
+        return [*(task for task in self._waiting if isinstance(task, Job)), *self._running]
 
     def _next(self) -> Job | Forget | None:
         """What is most urgent, the window served longest ago first; of what is equally urgent, the newest."""
         now_s = time.monotonic()
+        may_be = [task for task in reversed(self._waiting) if self._may_join(task)]
 
         def urgency(task: Job | Forget) -> tuple[int, float, int]:
             if isinstance(task, Forget):
                 return 0, 0.0, 0
             return 1 + task.is_background, max(task.ready_s, now_s), self._turns.get(task.request.window, 0)
 
-        return min(reversed(self._waiting), key=urgency, default=None)
+        return min(may_be, key=urgency, default=None)
+
+    def _may_join(self, task: Job | Forget) -> bool:
+        """Whether it may be done beside what runs: nothing of the same documents may, nor what nobody waits for."""
+        if isinstance(task, Forget):
+            return all(job.request.document != task.document for job in self._running)
+        busy = any(job.request.document == task.request.document for job in self._running)
+        return not self._running or not (busy or task.is_background)
 
     def _note_turn(self, job: Job) -> None:
         """Puts the job's window last in the row; windows without anything that waits are not kept in it."""

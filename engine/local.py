@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 10.0  # for the layer that runs; a device that hangs must not keep the process, and its lock, alive
 MAX_CRASHES = 3  # in a row, after which only another process may help
+ENDED = "ended"  # in place of a generator's next value
 REST_S = 0.2  # without a request, after which the cursor counts as resting and background work may start
 
 
@@ -112,9 +113,7 @@ class LocalEngine:
         """The worker thread: loads, then serves until closed. The one place in the engine that catches everything."""
         reason = "its worker ended"
         try:
-            runtime = self._load()
-            while (task := self._queue.get()) is not None:
-                self._do(runtime, task)
+            self._serve(self._load())
         except Exception as error:
             if not self._queue.is_closed:
                 log.exception("the engine ends")
@@ -124,18 +123,25 @@ class LocalEngine:
                 self._status = replace(self._status, state=State.ENGINE_DOWN, detail=reason)
                 self._queue.fail(EngineClosed(reason))
 
-    def _do(self, runtime: Runtime, task: Job | Forget) -> None:
-        """One piece of work; its failure is its own, unless it is one of many."""
-        if isinstance(task, Forget):
-            runtime.decoder.forget(task.document)
-            return
+    def _serve(self, runtime: Runtime) -> None:
+        """Takes every answer under way to its next pass, in turn, and between two rounds starts what may join them."""
+        answers: dict[Job, Iterator[None]] = {}
+        while (task := self._queue.get(answers, runtime.decoder.n_slots)) is not None or answers:
+            if isinstance(task, Forget):
+                runtime.decoder.forget(task.document)
+            elif task is not None:
+                answers[task] = self._do(runtime, task)
+            answers = {job: answer for job, answer in answers.items() if next(answer, ENDED) is None}
+
+    def _do(self, runtime: Runtime, job: Job) -> Iterator[None]:
+        """One piece of work, up to a pass at a time; its failure is its own, unless it is one of many."""
         try:
-            self._run(runtime, task)
+            yield from self._run(runtime, job)
             self._n_crashes = 0
         except Exception as error:
             log.exception("a request failed")
-            if task.emit is not None:
-                task.emit(error if isinstance(error, EngineError) else EngineError(f"the engine failed: {error!r}"))
+            if job.emit is not None:
+                job.emit(error if isinstance(error, EngineError) else EngineError(f"the engine failed: {error!r}"))
             self._n_crashes += not isinstance(error, EngineError)
             if self._n_crashes >= MAX_CRASHES:
                 raise EngineClosed(f"{self._n_crashes} requests in a row failed, the last with {error!r}") from error
@@ -169,31 +175,34 @@ class LocalEngine:
         self._status = replace(self._status, state=State.READY)
         return runtime
 
-    def _run(self, runtime: Runtime, job: Job) -> None:
-        """Answers the job; where memory runs out, without any other cache and, if no text went out yet, once more.
+    def _run(self, runtime: Runtime, job: Job) -> Iterator[None]:
+        """Answers the job; where memory runs out, without any idle cache and, if no text went out yet, once more.
 
         Raises: OutOfMemory where that did not help.
         """
         for is_last in (False, True):
             try:
-                self._answer(runtime, job)
+                yield from self._answer(runtime, job)
                 return
             except Exception as error:
                 if not _is_out_of_memory(error):
                     raise
                 reason = f"out of memory, also without caches: take a smaller model or set a smaller budget ({error})"
             # Past the except: the error's frames would keep alive what it failed to have room for.
-            log.warning("out of memory: every cache is dropped")
+            log.warning("out of memory: every cache that is not in use is dropped")
             runtime.decoder.pool.clear()
             if is_last or job.has_text:
                 self._status = replace(self._status, detail=reason)
                 raise OutOfMemory(reason)
 
-    def _answer(self, runtime: Runtime, job: Job) -> None:
+    def _answer(self, runtime: Runtime, job: Job) -> Iterator[None]:
         if job.emit is None:
             runtime.decoder.prefetch(job)
             return
-        for chunk in runtime.decoder.complete(job):
+        for chunk in runtime.decoder.answer(job):
+            if chunk is None:
+                yield
+                continue
             if chunk.counters is not None:
                 self._status = replace(self._status, detail=runtime.placement.reason, last=chunk.counters)
                 if not job.is_forgotten:

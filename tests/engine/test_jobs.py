@@ -86,6 +86,47 @@ def test_a_window_that_never_stops_asking_does_not_keep_the_others_waiting() -> 
     assert "quiet" in served[:2]
 
 
+def test_where_there_are_slots_requests_of_other_documents_join_those_that_run() -> None:
+    queue, asker = JobQueue(), Asker()
+    jobs = [asker.job(document) for document in "abc"]
+    for job in (*jobs, background("d")):
+        queue.put(job)
+    first = queue.get(n_slots=3)
+    second = queue.get([first], n_slots=3)
+    assert queue.get([first, second], n_slots=2) is None
+    third = queue.get([first, second], n_slots=3)
+    assert {first, second, third} == set(jobs)
+    queue.forget("c")
+    assert queue.get([first, second, third], n_slots=4) is None  # background work waits, and nothing of "c" is in peace yet
+    assert jobs[2].cancelled
+    assert queue.get([jobs[0], jobs[1]], n_slots=4) == Forget("c")
+
+
+def test_a_request_waits_for_a_slot_for_each_of_its_alternatives_and_nobody_overtakes_it() -> None:
+    queue, asker = JobQueue(), Asker()
+    running, many = asker.job("running", "a"), Job(Request(document="many", prefix="", suffix="", n=4, window="b"), print)
+    queue.put(running)
+    assert queue.get(n_slots=4) is running
+    queue.put(many)
+    assert queue.get([running], n_slots=4) is None
+    queue.put(asker.job("later", "a"))
+    assert queue.get([running], n_slots=4) is None
+    assert queue.get(n_slots=4) is many
+
+
+def test_a_request_never_joins_an_older_one_of_its_document() -> None:
+    queue, asker = JobQueue(), Asker()
+    older, newer, other = asker.job("a"), asker.job("a"), asker.job("b")
+    queue.put(older)
+    assert queue.get(n_slots=4) is older
+    queue.put(newer)
+    queue.put(other)
+    assert older.cancelled
+    assert queue.get([older], n_slots=4) is other
+    assert queue.get([older, other], n_slots=4) is None
+    assert queue.get([other], n_slots=4) is newer
+
+
 def test_a_background_job_stopped_by_another_document_s_request_goes_on_afterwards() -> None:
     queue, asker = JobQueue(), Asker()
     stopped, request = background("a"), asker.job("b")

@@ -43,7 +43,7 @@ async def test_a_prefetch_delays_a_request_by_one_layer_at_most(engine) -> None:
     loop = asyncio.get_running_loop()
 
     def before_layer(*_: object) -> None:
-        running = engine._queue._running
+        (running,) = engine._queue._running
         layers.append(running.request.document)
         if layers == ["long"] * 5:
             engine._queue.put(Job(REQUEST, lambda chunk: loop.call_soon_threadsafe(answered.set) if chunk.counters else None))
