@@ -156,6 +156,7 @@ def timed(plan: Plan, name: str, lengths: tuple[int, ...]) -> dict[str, Any]:
                 "prefill_ms": speed.prefill_ms(model, clock, n_tokens),
                 "decode_ms": by_rows[1],
                 "verify_ms_by_rows": by_rows,
+                "together_ms_by_sequences": {n: speed.together_ms(static, cached, clock, n) for n in (2, 4)},
                 "decode_operators_ms": speed.decode_ms(operators, cached, clock),
                 "decode_unrecorded_ms": speed.decode_unrecorded_ms(model, cached, clock),
                 "keystroke_ms": speed.keystroke_ms(model, stepper, cached, clock),

@@ -93,6 +93,21 @@ def decode_ms(static: StaticDecoder, cached: CachedPrompt, clock: Clock, n_rows:
     return clock.ms(run) / (clock.n_tokens + 1)
 
 
+def together_ms(static: StaticDecoder, cached: CachedPrompt, clock: Clock, n_sequences: int) -> float:
+    """A pass that takes a token of each of several sequences, of windows or alternatives."""
+
+    def run() -> None:
+        static.load([cached.kv] * n_sequences)
+        launched = static.launch([(cached.ids[-1],)] * n_sequences)
+        for _ in range(clock.n_tokens):
+            ahead = static.launch([(LAST_PICK,)] * n_sequences)
+            launched.read()
+            launched = ahead
+        launched.read()
+
+    return clock.ms(run) / (clock.n_tokens + 1)
+
+
 @torch.inference_mode()
 def decode_unrecorded_ms(model: GPTBigCodeForCausalLM, cached: CachedPrompt, clock: Clock) -> float:
     """A token by plain passes, each kernel launched by itself."""
