@@ -29,7 +29,7 @@ def wait(OVERLAPS: tl.constexpr):
 def fetch_ahead(panel, outs, is_out, n_in, N_FETCHED: tl.constexpr, PER_LINE: tl.constexpr):
     """Has the first inputs' weights brought into the device's cache. Shapes: panel (n_out, n_in) in memory."""
     lines = tl.arange(0, N_FETCHED // PER_LINE) * PER_LINE
-    places = panel + outs[:, None] * n_in + tl.minimum(lines, n_in - PER_LINE)[None, :]
+    places = panel + outs[:, None] * n_in + tl.maximum(tl.minimum(lines, n_in - PER_LINE), 0)[None, :]
     places = tl.where(is_out[:, None], places, panel)
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [places], dtype=tl.int32, is_pure=False, pack=1

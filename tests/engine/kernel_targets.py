@@ -113,7 +113,7 @@ def main(shape: str, dtype: str, precision: str, way: str) -> None:
                 constexprs={(names.index(name),): value for name, value in constants.items()},
                 attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
             )
-            for capability in (90,) if overlaps else (80, 89, 90):
+            for capability in (90,) if overlaps else (89, 90):
                 compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
                 ptx = compiled.asm["ptx"]
                 told = {

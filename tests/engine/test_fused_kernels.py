@@ -11,19 +11,17 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton has no build for this system")
 
-SHARED_BYTES = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10}  # what one program may have, by compute capability
+SHARED_BYTES = {89: 99 << 10, 90: 227 << 10}  # what one program may have, by compute capability
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "precision", "way"),
     [
         ("tiny_starcoder_py", "float16", "half", "waiting"),
-        ("starcoderbase-1b", "float16", "half", "waiting"),
         ("starcoderbase-1b", "float16", "int8", "waiting"),
         ("starcoderbase-3b", "bfloat16", "half", "waiting"),
         ("starcoder", "float16", "half", "waiting"),
         ("starcoderbase-1b", "float16", "half", "overlapping"),
-        ("starcoderbase-7b", "bfloat16", "int8", "overlapping"),
     ],
 )
 def test_every_launch_of_a_published_shape_compiles_and_fits(shape, dtype, precision, way, tmp_path) -> None:
