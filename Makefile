@@ -5,8 +5,6 @@ BIN := .venv/bin
 PIP_FLAGS ?=
 # Given on to the benches, and to train, fit and eval.
 ARGS ?=
-# Wheels, sdists or folders to train on.
-WHEELS ?=
 # For eval: gzipped JSON lines of prefix, middle, suffix, kind, instead of held-out holes.
 HOLES ?=
 # For benches: a gzipped recording in the format of github.com/josephg/editing-traces.

@@ -112,7 +112,7 @@ def stop(model: Model = None) -> None:
 
 @app.command()
 def logs(model: Model = None, lines: int = 50) -> None:
-    """Prints the end of the log that was written last, or of a model's."""
+    """Prints the end of the log that was written last, or of a model's that runs with device, dtype and attention auto."""
     pattern = "*.log" if model is None else rendezvous(EngineOptions(model=model)).log.name
     files = sorted(state_directory().glob(pattern), key=lambda path: path.stat().st_mtime)
     text = files[-1].read_text("utf-8", "replace") if files else ""
@@ -121,14 +121,14 @@ def logs(model: Model = None, lines: int = 50) -> None:
 
 @app.command()
 def clean() -> None:
-    """Ends the resident engines and removes what they left: all that is not the package, your settings or a model."""
+    """Ends the resident engines and removes what midfill has left: sockets, logs, counters, kernels, packed weights."""
     for removed in caretaker.clean():
         _console.print(f"removed {removed}", highlight=False, soft_wrap=True)
 
 
 def _residents(model: str | None) -> list[caretaker.Resident]:
-    locks = None if model is None else {rendezvous(EngineOptions(model=model)).lock}
-    found = [each for each in caretaker.residents() if locks is None or each.lock in locks]
+    wanted = None if model is None else rendezvous(EngineOptions(model=model)).lock
+    found = [each for each in caretaker.residents() if wanted in (None, each.lock) or asyncio.run(each.status()).model == model]
     if not found:
         _console.print("no engine runs")
     return found

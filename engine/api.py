@@ -113,7 +113,7 @@ class Counters:
     decoded: int = 0  # tokens fed back to continue the text: the one that ends an answer never is
     drafted: int = 0  # guessed by speculation
     accepted: int = 0  # of those, right
-    wasted: int = 0  # computed and thrown away: rejected drafts and abandoned chunks
+    wasted: int = 0  # computed and thrown away: rejected drafts, abandoned chunks, rows that only fill a recorded pass
     background: int = 0  # prefilled for this document while nobody waited, since its last answer
     queue_ms: float = 0.0
     first_ms: float | None = None  # receipt to first text; None where no text came
@@ -168,7 +168,7 @@ class Engine(Protocol):
     """A resident model that fills in the middle; every implementation passes one contract test-suite."""
 
     def complete(self, request: Request, on_stopped: Callable[[Counters], None] | None = None) -> AsyncGenerator[Chunk, None]:
-        """Streams the completion; closing the stream cancels it at the next layer.
+        """Streams the completion; closing the stream cancels it at the next layer, or recorded pass.
 
         `on_stopped` is told, as soon as they are known, the counters of a stream that was closed before they came in it.
         Raises: EngineError where the engine failed; bad text never does.

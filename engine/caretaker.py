@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from engine.api import EngineError, State, Status
 from engine.link import Link
+from engine.model_files import PACKED_FOLDER, SHIPPED_MODEL
 from engine.rendezvous import runtime_directory, state_directory, take_lock
 
 PATIENCE_S = 15.0  # with an engine that was told to end, before it is killed
@@ -66,10 +69,24 @@ def residents() -> list[Resident]:
 
 
 def clean() -> Iterator[Path]:
-    """Ends the engines and removes their directories; gives what it removed."""
+    """Ends the engines and removes what midfill has left; gives what it removed. Settings and models stay.
+
+    Raises: EngineError where something cannot be removed.
+    """
     for resident in residents():
         resident.stop()
-    for directory in (runtime_directory(), state_directory()):
-        if directory.exists():
-            shutil.rmtree(directory)
-            yield directory
+    state = state_directory()  # on macOS the settings file is there too
+    caches = Path(platformdirs.user_cache_dir("midfill")), SHIPPED_MODEL / PACKED_FOLDER
+    for path in (runtime_directory(), *sorted(state.glob("engine-*.log*")), *sorted(state.glob("stats.*")), *caches):
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.exists():
+                path.unlink()
+            else:
+                continue
+        except OSError as error:
+            raise EngineError(f"{path}: cannot be removed ({error.strerror}); remove it by hand") from error
+        yield path
+    with contextlib.suppress(OSError):  # something else is in it
+        state.rmdir()

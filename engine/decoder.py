@@ -1,8 +1,8 @@
 """One completion, start to end: match the cache, prefill what is left in chunks, decode, stop.
 
-Runs in the engine's worker thread. The cancel flag and the deadline are read before every layer of every forward pass. Where
-the device decodes several sequences side by side, several completions may be under way: each is a generator that gives way
-before its passes, and they meet in `lockstep.py`.
+Runs in the engine's worker thread. The cancel flag and the deadline are read before every layer, in int8 before a millisecond's
+worth of them, in recorded passes before each. Where the device decodes several sequences side by side, several completions may
+be under way: each is a generator that gives way before its passes, and they meet in `lockstep.py`.
 """
 
 from __future__ import annotations

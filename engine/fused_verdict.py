@@ -47,7 +47,7 @@ def pick(
 def judge(
     parts,  # as `pick` wrote them
     ids,  # (B, n_new) int64
-    n_forced,  # (1,) int64: rows that are taken whatever was picked
+    n_forced,  # () int64: rows that are taken whatever was picked
     result,  # (B, 2 * n_new + 1) float32: picks, log-probabilities, rows taken
     n_rows,
     n_new,

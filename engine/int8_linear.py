@@ -1,4 +1,4 @@
-"""Linear layers whose weights are kept in 8 bits on a GPU: half the bytes that a decoded token waits for.
+"""Linear layers whose weights are kept in 8 bits on a GPU: half the bytes of the layers that a decoded token waits for.
 
 Products are in half precision, as those of the weights that the levels stand for. The CPU's int8, whose activations are
 integers too, is `quantize`.
@@ -36,7 +36,7 @@ class Int8Linear(nn.Linear):
 
 
 def quantize_layers(model: GPTBigCodeForCausalLM) -> None:
-    """Has the matrices of all blocks in 8 bits, one at a time. Embeddings and head, which are one, stay as they are."""
+    """Has the matrices of all blocks in 8 bits, one at a time. Embeddings and head stay as they are."""
     for block in model.transformer.h:
         assert isinstance(block, GPTBigCodeBlock)
         for module in (block.attn, block.mlp):

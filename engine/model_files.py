@@ -11,6 +11,7 @@ from engine.api import CheckpointError, Gate
 
 SHIPPED_MODEL = Path(__file__).parent / "models"
 GATE = "gate.json"
+PACKED_FOLDER = ".midfill"  # for what is kept beside a model's weights; a folder, for the model's digest covers the files
 HUB_FILES = ["*.json", "*.safetensors", "pytorch_model*.bin", "*.txt"]  # what a model folder needs, weights once
 
 

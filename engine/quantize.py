@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
+from engine.model_files import PACKED_FOLDER
 from engine.native.library import STORED_DTYPES, FileRows
 from engine.stored import our_name, weight_files
 from engine.weights import Progress, read_weights
@@ -39,7 +40,6 @@ EMBEDDINGS = ("transformer.wte.weight", "transformer.wpe.weight")
 # In 16 bits. Rounded to 8, the first alone moved the shipped model's answers (KL) twice as much as all other layers' matrices.
 FINE = ("transformer.h.0.attn.c_attn.weight", "transformer.h.0.attn.c_proj.weight")
 IN_MEMORY_BYTES = 1 << 25
-FOLDER = ".midfill"  # beside the weights; a folder, for the model's digest covers the files
 
 Checksum = Callable[[Tensor], int]
 Sections = tuple[int, ...]
@@ -109,7 +109,10 @@ def load_quantized(folder: Path, config: GPTBigCodeConfig, checksum: Checksum, p
     Raises: CheckpointError where the checkpoint cannot be read.
     """
     name = f"int8-{_digest(folder)}.safetensors"
-    places = (folder / FOLDER, user_cache_path("midfill") / "int8" / hashlib.sha256(str(folder).encode()).hexdigest()[:16])
+    places = (
+        folder / PACKED_FOLDER,
+        user_cache_path("midfill") / "int8" / hashlib.sha256(str(folder).encode()).hexdigest()[:16],
+    )
     for place in places:
         if (place / name).is_file():
             kept = _read(place / name, checksum, progress)

@@ -165,7 +165,7 @@ def _device(wanted: str) -> tuple[torch.device, str]:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise EngineError(f"device {wanted!r} is none of auto, cpu, cuda, cuda:N") from error
+        raise EngineError(f"device {wanted!r} is none of auto, cpu, cuda, cuda:N, mps") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise EngineError(f"device {wanted!r}: this torch sees no CUDA device; use cpu, or install a CUDA build of torch")
     return device, "asked for"

@@ -68,7 +68,7 @@ class Stepper(Protocol):
 
 
 class EagerStepper:
-    """Plain forward passes over the prompt's own cache; a cancel is heard before every layer."""
+    """Plain passes, over the prompt's own cache or a batch of several alternatives; a cancel is heard before every layer."""
 
     n_slots = 1
 

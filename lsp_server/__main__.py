@@ -24,7 +24,7 @@ from lsp_server.settings import Checked, Settings, SettingsError, apply, read_fi
 _ENGINE_COMMANDS = {
     "verify": ("compare our logits and greedy ids with transformers' on a model of yours", ("verify",)),
     "engine": ("look after the resident engine", ()),
-    "clean": ("end the resident engine and remove all that an uninstall leaves behind", ("clean",)),
+    "clean": ("end the resident engine and remove what midfill keeps outside its package", ("clean",)),
     "models": ("look after the models on this machine", ("models",)),
 }
 
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--record-text", action="store_true", help="let the text itself into that file")
     serve.add_argument("--log-text", action="store_true", help="let suggested text into the log")
     complete = commands.add_parser("complete", help="show the suggestion at a place; takes the options of serve too")
-    complete.add_argument("place", metavar="FILE:LINE:COL")
+    complete.add_argument("place", metavar="FILE[:LINE:COL]", help="a place, or a file with ┃ at the places")
     complete.add_argument("--svg", type=Path, help="also draw it into this file")
     why = commands.add_parser("why", help="tell why nothing is suggested in a file, or at a place in it")
     why.add_argument("place", metavar="FILE[:LINE:COL]")

@@ -25,10 +25,6 @@ from lsp_server.tracing import request_id
 
 _log = logging.getLogger(__name__)
 
-DID_ACCEPT = "midfill.didAccept"  # a command: clients run it once the whole of an item is in the document
-
-_MAX_WORD_CHARS = 200
-
 # Ours replace these: pygls would edit its own text document before our handlers see the change.
 _OWN_HANDLERS = (
     types.TEXT_DOCUMENT_DID_OPEN,

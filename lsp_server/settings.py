@@ -68,9 +68,11 @@ class Settings:
     )
     model: str = _setting("shipped", "a folder, a hub name already downloaded, or `shipped`", user_only=True)
     script: str | None = _setting(None, "JSON file of written completions for the scripted engine", user_only=True)
-    device: str = _setting("auto", "where the weights live", user_only=True)
-    dtype: str = _setting("auto", "what the weights are held in", user_only=True)
-    attention: str = _setting("auto", "which attention implementation runs", user_only=True)
+    device: str = _setting("auto", "where the weights live: auto, cpu, cuda, cuda:N or mps", user_only=True)
+    dtype: str = _setting("auto", "what the weights are held in: auto, float32, float16, bfloat16 or int8", user_only=True)
+    attention: str = _setting(
+        "auto", "which attention runs: auto, eager, sdpa, flash_attention_2, flash_attn or torch_flash", user_only=True
+    )
     n_threads: int | None = _setting(None, "CPU threads; none: one per physical core", range=(1, 1024), user_only=True)
     budget_mb: int | None = _setting(
         None, "memory for caches; none: from free memory", unit="MB", range=(1, 1 << 20), user_only=True
@@ -83,7 +85,11 @@ class Settings:
         user_only=True,
     )
     idle_exit_s: float = _setting(
-        1800.0, "time without a request after which the engine ends", unit="s", range=(1, 1 << 20), user_only=True
+        1800.0,
+        "time after the last editor window has closed, until the engine ends",
+        unit="s",
+        range=(1, 1 << 20),
+        user_only=True,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 _SETTLE_S = 0.2  # after a request, so that only one that takes longer shows as busy
-# A ready engine is asked only when a request was made: to ask one that left after its idle time would start it again.
+# A ready engine is asked only when a request was made: to ask one that has ended would start it again.
 _POLL_S = {"loading": 0.2, "warming": 0.2, "busy": 0.5, "engine_down": 2.0}
 
 

@@ -36,7 +36,7 @@ def why(place: str, settings: Settings) -> Iterator[str]:
     off = why_off(document, settings)
     yield f"{path}: {off.about if off else 'suggestions are on'} (taken for {language})"
     if not may_be_context(uri, settings.private_globs):
-        yield "ignored by git: completed, but never read for suggestions in other files"
+        yield "ignored by git: completed, but no part of what is asked in other files"
     if line and not off:
         query = Query(document, document.text.offset(Position(line - 1, column - 1)))
         silent, mode = why_silent(place_at(query), query, settings), mode_at(place_at(query), query, settings)

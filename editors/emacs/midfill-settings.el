@@ -157,19 +157,20 @@ Default: none.  Nil leaves it to the server."
                  string))
 
 (defcustom midfill-device nil
-  "Where the weights live.
+  "Where the weights live: auto, cpu, cuda, cuda:N or mps.
 Default: auto.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))
 
 (defcustom midfill-dtype nil
-  "What the weights are held in.
+  "What the weights are held in: auto, float32, float16, bfloat16 or int8.
 Default: auto.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))
 
 (defcustom midfill-attention nil
-  "Which attention implementation runs.
+  "Which attention runs: auto, eager, sdpa, flash_attention_2, flash_attn or
+torch_flash.
 Default: auto.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))
@@ -194,7 +195,7 @@ leaves it to the server."
                  integer))
 
 (defcustom midfill-idle-exit-s nil
-  "Time without a request after which the engine ends.
+  "Time after the last editor window has closed, until the engine ends.
 From 1 to 1048576 s.  Default: 1800.0.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  number))

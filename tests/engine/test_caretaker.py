@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from engine.api import State
+from engine.api import EngineOptions, State
 from engine.caretaker import clean, residents
 from engine.client import ProcessEngine
 from engine.rendezvous import rendezvous, runtime_directory, state_directory, take_lock
-from tests.engine.residents import ANSWER, answer, has_ended, pid_of, scripted
+from tests.engine.residents import ANSWER, REQUEST, answer, has_ended, pid_of, scripted
 
 pytestmark = pytest.mark.usefixtures("private_directories")
 
@@ -46,6 +47,18 @@ async def test_engines_of_any_model_are_found_asked_and_stopped(tmp_path, checkp
         await engine.aclose()
 
 
+async def test_a_model_s_engine_is_found_whatever_it_runs_on(tmp_path, checkpoint) -> None:
+    engines = [ProcessEngine(EngineOptions(model=str(checkpoint), dtype="float32")), ProcessEngine(scripted(tmp_path))]
+    for engine in engines:
+        await answer(engine, replace(REQUEST, max_tokens=4))
+    said = midfill("engine", "status", "--model", str(checkpoint))
+    assert (said.count("state ready"), said.count("dtype float32")) == (1, 1)
+    assert midfill("engine", "stop", "--model", str(checkpoint)).count("has stopped") == 1
+    assert len(residents()) == 1
+    for engine in engines:
+        await engine.aclose()
+
+
 async def test_an_engine_that_hangs_is_ended_by_force(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("engine.caretaker.PATIENCE_S", 0.2)
     monkeypatch.setattr("engine.caretaker.ANSWER_S", 0.1)
@@ -69,15 +82,28 @@ async def test_a_lock_without_an_engine_is_nobody_s(tmp_path) -> None:
     assert residents() == []
 
 
-async def test_clean_removes_everything_that_was_left(tmp_path) -> None:
+async def test_clean_removes_everything_that_was_left(tmp_path, monkeypatch) -> None:
+    kernels = tmp_path / "midfill" / "native"
+    kernels.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     engine = ProcessEngine(scripted(tmp_path))
     await answer(engine)
     await engine.aclose()
     (resident,) = residents()
-    directories = [runtime_directory(), state_directory()]
-    assert list(clean()) == directories
+    (log,) = state_directory().glob("engine-*.log")
+    (state_directory() / "stats.json").write_text("{}")
+    removed = [path for path in clean() if path.name != ".midfill"]  # beside the shipped model, where it has run in int8
+    assert removed == [runtime_directory(), log, log.with_name("stats.json"), kernels.parent]
     await has_ended(resident.pid)
-    assert not any(directory.exists() for directory in directories)
+    assert not any(path.exists() for path in (log.parent, kernels))
+
+
+def test_clean_leaves_what_somebody_else_has_put_beside_the_logs(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    settings = state_directory() / "midfill.toml"  # as on macOS
+    settings.write_text("max_lines = 1\n")
+    list(clean())
+    assert settings.exists()
 
 
 def test_start_takes_the_user_s_settings_waits_and_clean_ends_it(checkpoint, tmp_path, monkeypatch) -> None:
@@ -88,4 +114,5 @@ def test_start_takes_the_user_s_settings_waits_and_clean_ends_it(checkpoint, tmp
     assert "state ready" in said
     assert str(checkpoint) in said.replace(" ", "")
     assert len(residents()) == 1
-    assert midfill("clean").count("removed") == 2
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert midfill("clean").count("removed") >= 2

@@ -1,4 +1,4 @@
-"""Fused kernels, compiled for GPUs that need not be there: nothing spilt, weights fetched ahead, small enough for each."""
+"""Fused kernels, compiled for GPUs that need not be there: they fit each, spill next to nothing and fetch weights ahead."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ import torch
 
 from engine import quantize
 from engine.api import EngineError
+from engine.model_files import PACKED_FOLDER
 from engine.native.library import load_library
-from engine.quantize import FOLDER, quantize_rows
+from engine.quantize import quantize_rows
 from engine.quantized_model import QuantizedForCausalLM
 from tests.engine import layouts
 from tests.engine.conftest import write_checkpoint
@@ -55,10 +56,10 @@ def test_every_layout_gives_the_same_answers(folder, change) -> None:
 
 def test_what_was_kept_gives_the_same_answers_and_is_not_made_again(folder) -> None:
     wanted = logits(folder)
-    (path,) = kept(folder / FOLDER)
+    (path,) = kept(folder / PACKED_FOLDER)
     at_ns = path.stat().st_mtime_ns
     assert torch.equal(logits(folder), wanted)
-    assert [each.stat().st_mtime_ns for each in kept(folder / FOLDER)] == [at_ns]
+    assert [each.stat().st_mtime_ns for each in kept(folder / PACKED_FOLDER)] == [at_ns]
 
 
 def damage(path: Path, how: str) -> None:
@@ -78,7 +79,7 @@ def damage(path: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["a bit has flipped", "its end is missing", "it is empty", "it is another program's"])
 def test_a_damaged_file_is_made_anew(folder, how, caplog) -> None:
     wanted = logits(folder)
-    (path,) = kept(folder / FOLDER)
+    (path,) = kept(folder / PACKED_FOLDER)
     damage(path, how)
     with caplog.at_level(logging.WARNING):
         assert torch.equal(logits(folder), wanted)
@@ -90,22 +91,22 @@ def test_a_damaged_file_is_made_anew(folder, how, caplog) -> None:
 
 def test_other_weights_in_the_same_folder_are_quantised_and_the_old_ones_go(folder, tmp_path) -> None:
     before = logits(folder)
-    (old,) = kept(folder / FOLDER)
+    (old,) = kept(folder / PACKED_FOLDER)
     write_checkpoint(folder, seed=1)
     assert not torch.equal(logits(folder), before)
-    assert [old] != kept(folder / FOLDER)
-    assert len(kept(folder / FOLDER)) == 1
+    assert [old] != kept(folder / PACKED_FOLDER)
+    assert len(kept(folder / PACKED_FOLDER)) == 1
 
 
 def test_a_folder_that_cannot_be_written_has_its_weights_in_the_user_s_cache(folder, tmp_path) -> None:
-    (folder / FOLDER).write_text("in the way")
+    (folder / PACKED_FOLDER).write_text("in the way")
     wanted = logits(folder)
     assert len(list((tmp_path / "cache").glob("midfill/int8/*/*.safetensors"))) == 1
     assert torch.equal(logits(folder), wanted)
 
 
 def test_weights_that_cannot_be_kept_anywhere_still_serve(folder, tmp_path) -> None:
-    (folder / FOLDER).write_text("in the way")
+    (folder / PACKED_FOLDER).write_text("in the way")
     (tmp_path / "cache" / "midfill").mkdir(parents=True, exist_ok=True)
     (tmp_path / "cache" / "midfill" / "int8").write_text("in the way")
     assert logits(folder).isfinite().all()
@@ -116,11 +117,11 @@ def test_embeddings_that_stay_in_the_file_give_the_same_answers(folder, monkeypa
     monkeypatch.setattr(quantize, "IN_MEMORY_BYTES", 0)
     assert torch.equal(logits(folder), wanted)
     model = QuantizedForCausalLM.from_pretrained(folder, n_threads=1, library=LIBRARY)
-    os.truncate(*kept(folder / FOLDER), 1000)
+    os.truncate(*kept(folder / PACKED_FOLDER), 1000)
     with pytest.raises(EngineError, match="can no longer be read; restart the engine"):
         model(IDS)
 
 
 def test_nothing_half_written_is_left_behind(folder) -> None:
     logits(folder)
-    assert len(list(itertools.chain((folder / FOLDER).iterdir()))) == 1
+    assert len(list(itertools.chain((folder / PACKED_FOLDER).iterdir()))) == 1

@@ -28,13 +28,13 @@ local M = {}
 ---@field engine? 'resident'|'child'|'in-process'|'scripted' Where the model runs. One of resident, child, in-process, scripted. Default: resident.
 ---@field model? string A folder, a hub name already downloaded, or `shipped`. Default: shipped.
 ---@field script? string JSON file of written completions for the scripted engine. Default: none.
----@field device? string Where the weights live. Default: auto.
----@field dtype? string What the weights are held in. Default: auto.
----@field attention? string Which attention implementation runs. Default: auto.
+---@field device? string Where the weights live: auto, cpu, cuda, cuda:N or mps. Default: auto.
+---@field dtype? string What the weights are held in: auto, float32, float16, bfloat16 or int8. Default: auto.
+---@field attention? string Which attention runs: auto, eager, sdpa, flash_attention_2, flash_attn or torch_flash. Default: auto.
 ---@field n_threads? integer CPU threads; none: one per physical core. From 1 to 1024. Default: none.
 ---@field budget_mb? integer Memory for caches; none: from free memory. From 1 to 1048576 MB. Default: none.
 ---@field background_tokens_per_min? integer Limit on what is computed while nobody waits, for a battery's sake; none: as much as is useful. From 0 to 1073741824 tokens. Default: none.
----@field idle_exit_s? number Time without a request after which the engine ends. From 1 to 1048576 s. Default: 1800.0.
+---@field idle_exit_s? number Time after the last editor window has closed, until the engine ends. From 1 to 1048576 s. Default: 1800.0.
 
 ---@type table<string, { user_only: boolean, option: string, about: string }>
 M.all = {
@@ -156,17 +156,17 @@ M.all = {
   device = {
     user_only = true,
     option = '--device',
-    about = 'Where the weights live. Default: auto.',
+    about = 'Where the weights live: auto, cpu, cuda, cuda:N or mps. Default: auto.',
   },
   dtype = {
     user_only = true,
     option = '--dtype',
-    about = 'What the weights are held in. Default: auto.',
+    about = 'What the weights are held in: auto, float32, float16, bfloat16 or int8. Default: auto.',
   },
   attention = {
     user_only = true,
     option = '--attention',
-    about = 'Which attention implementation runs. Default: auto.',
+    about = 'Which attention runs: auto, eager, sdpa, flash_attention_2, flash_attn or torch_flash. Default: auto.',
   },
   n_threads = {
     user_only = true,
@@ -186,7 +186,7 @@ M.all = {
   idle_exit_s = {
     user_only = true,
     option = '--idle-exit-s',
-    about = 'Time without a request after which the engine ends. From 1 to 1048576 s. Default: 1800.0.',
+    about = 'Time after the last editor window has closed, until the engine ends. From 1 to 1048576 s. Default: 1800.0.',
   },
 }
 
