@@ -58,13 +58,13 @@ def attend(
             is_there = (keys < n_keys)[:, None] & is_dim[None, :]
             key = tl.load(place, mask=is_there, other=0.0)
             value = tl.load(place + head_dim, mask=is_there, other=0.0)
-            scores = tl.dot(queries, tl.trans(key)) * scale
+            scores = tl.dot(queries, tl.trans(key), input_precision="ieee") * scale
             scores = tl.where(keys[None, :] < n_seen[:, None], scores, -1e30)
             better = tl.maximum(best, tl.max(scores, 1))
             shares = tl.where(keys[None, :] < n_seen[:, None], tl.exp2(scores - better[:, None]), 0.0)
             shrink = tl.exp2(best - better)
             total = total * shrink + tl.sum(shares, 1)
-            sums = tl.dot(shares.to(value.dtype), value, sums * shrink[:, None])
+            sums = tl.dot(shares.to(value.dtype), value, sums * shrink[:, None], input_precision="ieee")
             best = better
         part = split * (n_sequences * n_new * n_heads) + row
         safe = tl.where(total > 0.0, total, 1.0)

@@ -6,6 +6,8 @@ The kernels are in `fused_linear`, `fused_attention` and `fused_verdict`; `Opera
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +23,11 @@ BLOCK_ROWS = 16  # the smallest side of a product on tensor cores, and the most 
 MAX_BLOCK_IN, MAX_BLOCK_OUT, N_PROGRAMS = 256, 64, 256
 TILE_BYTES, SHARED_BYTES = 24 << 10, 72 << 10  # of one step of a product, and of all that are fetched ahead
 MAX_STAGES = 6
-N_FETCHED = 1024  # inputs of each output whose weights are fetched before a kernel may begin
+MAX_GROUPS = 4
+FETCHED_BYTES = 16 << 20  # of all programs' weights, before a kernel may begin: more would push one another out of the cache
 KEYS_PER_SPLIT, BLOCK_KEYS = 128, 64
 MAX_BLOCK_QUERIES = 64
-BLOCK_SPLITS = 32
+BLOCK_SPLITS = 128
 BLOCK_VOCAB = 2048
 LOG2_E = math.log2(math.e)
 ACTIVATIONS = {"relu": "relu", "gelu": "erf"}  # the others are forms of the tanh
@@ -70,10 +73,8 @@ class FusedForward:
 
         Raises: RuntimeError where the kernels cannot be compiled for this device, or ask for more than it has.
         """
-        try:
+        with _as_runtime_error():
             return self._scores(ids, kv, rows)
-        except TritonError as error:
-            raise RuntimeError(str(error)) from error
 
     def _scores(self, ids: Tensor, kv: Tensor, rows: NewRows) -> Tensor:
         transformer = self._model.transformer
@@ -91,12 +92,12 @@ class FusedForward:
         (n_batch, n_new), n_vocab = ids.shape, logits.shape[-1]
         n_parts = -(-n_vocab // BLOCK_VOCAB)
         parts = logits.new_empty(ids.numel(), n_parts, 5)
-        options = {"BLOCK": BLOCK_VOCAB, **self._launch}
-        fused_verdict.pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, **options)
         result = logits.new_empty(n_batch, 2 * n_new + 1)
-        options = {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_PARTS": _power_of_two(n_parts), **self._launch}
-        fused_verdict.judge[(1,)](parts, ids, n_forced, result, ids.numel(), n_new, n_parts, **options)
-        self._seed.add_(1)
+        with _as_runtime_error():
+            options = {"BLOCK": BLOCK_VOCAB, **self._launch}
+            fused_verdict.pick[(ids.numel(), n_parts)](logits, temperature, self._seed, parts, n_new, n_vocab, **options)
+            options = {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_PARTS": _power_of_two(n_parts), **self._launch}
+            fused_verdict.judge[(1,)](parts, ids, n_forced, self._seed, result, ids.numel(), n_new, n_parts, **options)
         return result
 
     def _embed(self, ids: Tensor, rows: NewRows) -> _Rows:
@@ -154,7 +155,7 @@ class FusedForward:
         """Fills `out`. With a `cache` the layer is c_attn: queries go into `out`, keys and values into the cache."""
         n_in, n_out = x.h.shape[1], out.h.shape[1] if cache is None else len(layer.weight)
         block_out = _block_out(n_out)
-        block_in, stages = _block_in(n_in, block_out, x.h.element_size(), layer.weight.element_size())
+        block_in, n_groups, stages = _steps(n_in, block_out, x.h.element_size(), layer.weight.element_size())
         n_parts = 1 if norm is None or x.moments is None else x.moments.shape[1]
         kv, rows = cache or (None, None)
         fused_linear.linear[(-(-n_out // block_out),)](
@@ -183,8 +184,9 @@ class FusedForward:
             BLOCK_ROWS=BLOCK_ROWS,
             BLOCK_OUT=block_out,
             BLOCK_IN=block_in,
+            GROUPS=n_groups,
             BLOCK_PARTS=_power_of_two(n_parts),
-            N_FETCHED=N_FETCHED,
+            N_FETCHED=_n_fetched(n_out, layer.weight.element_size()),
             num_stages=stages,
             **self._launch,
         )
@@ -217,7 +219,7 @@ class FusedForward:
             BLOCK_DIM=block_dim,
             KEYS_PER_SPLIT=KEYS_PER_SPLIT,
             num_warps=4 if block_rows < MAX_BLOCK_QUERIES else 8,
-            num_stages=2,
+            num_stages=3 if block_dim * q.element_size() <= 256 else 2,  # what fits into the smallest device
             **self._launch,
         )
         out = torch.empty_like(q)
@@ -233,9 +235,19 @@ class FusedForward:
             BLOCK_SPLITS=BLOCK_SPLITS,
             BLOCK_DIM=block_dim,
             KEYS_PER_SPLIT=KEYS_PER_SPLIT,
+            num_warps=8,
             **self._launch,
         )
         return out
+
+
+@contextmanager
+def _as_runtime_error() -> Iterator[None]:
+    """Triton's errors are of a kind of their own, which nobody else can know."""
+    try:
+        yield
+    except TritonError as error:
+        raise RuntimeError(str(error)) from error
 
 
 def _block_out(n_out: int) -> int:
@@ -243,13 +255,20 @@ def _block_out(n_out: int) -> int:
     return min(max(_power_of_two(n_out // N_PROGRAMS), 16), MAX_BLOCK_OUT)
 
 
-def _block_in(n_in: int, block_out: int, x_bytes: int, weight_bytes: int) -> tuple[int, int]:
-    """Inputs of one step of the product, and the steps under way at a time; a bandwidth needs about 20 KB per processor."""
+def _steps(n_in: int, block_out: int, x_bytes: int, weight_bytes: int) -> tuple[int, int, int]:
+    """A step's inputs of one group, its groups, and the steps under way: a bandwidth needs about 20 KB per processor."""
     bytes_per_input = BLOCK_ROWS * x_bytes + block_out * weight_bytes
-    block = math.gcd(n_in, MAX_BLOCK_IN)
-    while block * bytes_per_input > TILE_BYTES:
-        block //= 2
-    return block, min(1 + SHARED_BYTES // (block * bytes_per_input), MAX_STAGES)
+    step = math.gcd(n_in, MAX_BLOCK_IN)
+    while step * bytes_per_input > TILE_BYTES:
+        step //= 2
+    block_in = max(step // MAX_GROUPS, 16)
+    return block_in, step // block_in, min(1 + SHARED_BYTES // (step * bytes_per_input), MAX_STAGES)
+
+
+def _n_fetched(n_out: int, weight_bytes: int) -> int:
+    """Inputs of each output whose weights are fetched ahead, whole lines of 128 bytes."""
+    fitting = FETCHED_BYTES // (n_out * weight_bytes)
+    return min(max(_power_of_two(fitting + 1) // 2, 128), 1024)
 
 
 def _power_of_two(n: int) -> int:

@@ -59,20 +59,27 @@ def store_moments(moments, h, rows, is_row, n_parts, BLOCK_OUT: tl.constexpr):
 
 
 @triton.jit
+def add_pairs(one, other, more_of_one, more_of_other):
+    """Two sums in one reduction, which costs as many barriers as one."""
+    return one + more_of_one, other + more_of_other
+
+
+@triton.jit
 def load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_PARTS: tl.constexpr):
     """Each row's mean and reciprocal deviation, from parts of one size. Shapes: results (rows,).
 
+    Numerics: squares are taken about the first part's mean, which is near enough to all others'.
     Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
     parts = tl.arange(0, BLOCK_PARTS)
     is_part = is_row[:, None] & (parts < n_parts)[None, :]
     places = moments + (rows[:, None] * n_parts + parts[None, :]) * 2
-    means = tl.load(places, mask=is_part, other=0.0)
-    squares = tl.sum(tl.load(places + 1, mask=is_part, other=0.0), 1)
-    mean = tl.sum(means, 1) / n_parts
-    apart = tl.where(is_part, means - mean[:, None], 0.0)
-    squares += tl.sum(apart * apart, 1) * (n_in / n_parts)
-    return mean, 1.0 / tl.sqrt(squares / n_in + eps)
+    pivot = tl.load(moments + rows * (n_parts * 2), mask=is_row, other=0.0)
+    apart = tl.where(is_part, tl.load(places, mask=is_part, other=0.0) - pivot[:, None], 0.0)
+    squares = tl.load(places + 1, mask=is_part, other=0.0) + apart * apart * (n_in / n_parts)
+    total, squares = tl.reduce((apart, squares), 1, add_pairs)
+    apart = total / n_parts
+    return pivot + apart, 1.0 / tl.sqrt(squares / n_in - apart * apart + eps)
 
 
 @triton.jit(do_not_specialize=PASS_SIZES)
@@ -132,33 +139,36 @@ def linear(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
+    GROUPS: tl.constexpr,
     BLOCK_PARTS: tl.constexpr,
     N_FETCHED: tl.constexpr,
     OVERLAPS: tl.constexpr,
 ):
     """A linear layer, the norm before it and the activation or the sum behind it; of c_attn, keys and values go to their cache.
 
+    GROUPS of BLOCK_IN inputs are products side by side, or the warps of a narrow tile would wait for one another's sums.
     Numerics: sums in float32; the normed rows are rounded to x's dtype, as is the product before a residual is added.
     """
     outs = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     rows = tl.arange(0, BLOCK_ROWS)
-    ins = tl.arange(0, BLOCK_IN)
+    ins = (tl.arange(0, GROUPS)[:, None] * BLOCK_IN + tl.arange(0, BLOCK_IN)[None, :])[:, None, :]
     is_row, is_out = rows < n_rows, outs < n_out
     if OVERLAPS:
         fetch_ahead(weight, outs, is_out, n_in, N_FETCHED, 128 // weight.dtype.element_ty.primitive_bitwidth * 8)
     wait(OVERLAPS)
     if norm_weight is not None:
         mean, deviation = load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_PARTS)
-    sums = tl.zeros((BLOCK_ROWS, BLOCK_OUT), tl.float32)
-    for start in range(0, n_in, BLOCK_IN):
-        tile = tl.load(x + rows[:, None] * n_in + start + ins[None, :], mask=is_row[:, None], other=0.0)
+    sums = tl.zeros((GROUPS, BLOCK_ROWS, BLOCK_OUT), tl.float32)
+    for start in range(0, n_in, GROUPS * BLOCK_IN):
+        tile = tl.load(x + rows[None, :, None] * n_in + start + ins, mask=is_row[None, :, None], other=0.0)
         if norm_weight is not None:
-            gain = tl.load(norm_weight + start + ins)[None, :].to(tl.float32)
-            shift = tl.load(norm_bias + start + ins)[None, :].to(tl.float32)
-            normed = (tile.to(tl.float32) - mean[:, None]) * deviation[:, None] * gain + shift
+            gain = tl.load(norm_weight + start + ins).to(tl.float32)
+            shift = tl.load(norm_bias + start + ins).to(tl.float32)
+            normed = (tile.to(tl.float32) - mean[None, :, None]) * deviation[None, :, None] * gain + shift
             tile = normed.to(x.dtype.element_ty)
-        panel = tl.load(weight + outs[:, None] * n_in + start + ins[None, :], mask=is_out[:, None], other=0)
-        sums = tl.dot(tile, tl.trans(panel.to(tile.dtype)), sums)
+        panel = tl.load(weight + outs[None, :, None] * n_in + start + ins, mask=is_out[None, :, None], other=0)
+        sums = tl.dot(tile, tl.permute(panel.to(tile.dtype), (0, 2, 1)), sums, input_precision="ieee")
+    sums = tl.sum(sums, 0)
     if scale is not None:
         sums *= tl.load(scale + outs, mask=is_out, other=0.0)[None, :]
     if bias is not None:

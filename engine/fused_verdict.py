@@ -12,7 +12,7 @@ from engine.fused_linear import PASS_SIZES, wait
 def pick(
     logits,  # (rows, vocab) float32
     temperature,  # (B,) float32
-    seed,  # (1,) int64: another one in every pass
+    seed,  # (1,) int64, which `judge` makes another one
     parts,  # (rows, programs, 5) float32, for `judge`
     n_new,
     n_vocab,
@@ -48,6 +48,7 @@ def judge(
     parts,  # as `pick` wrote them
     ids,  # (B, n_new) int64
     n_forced,  # () int64: rows that are taken whatever was picked
+    seed,  # (1,) int64
     result,  # (B, 2 * n_new + 1) float32: picks, log-probabilities, rows taken
     n_rows,
     n_new,
@@ -81,3 +82,4 @@ def judge(
     n_agreed = tl.min(tl.where(is_own, step[None, :], n_new - 1), 1)
     n_taken = tl.maximum(n_agreed + 1, tl.load(n_forced).to(tl.int32))
     tl.store(result + rows * (2 * n_new + 1) + 2 * n_new, n_taken.to(tl.float32), mask=rows < n_rows // n_new)
+    tl.store(seed, tl.load(seed) + 1)

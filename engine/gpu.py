@@ -1,6 +1,7 @@
 """What is set up on a GPU once the weights are there: an attention that is proven on this machine, and recorded passes.
 
-A kernel that fails or is wrong here costs speed and a line in the log, never the engine.
+A kernel that cannot be had or is wrong here costs speed and a line in the log, not the engine. One that faults does, for the
+device then serves this process no more: an attention that is asked for by name keeps fused kernels out.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from subprocess import SubprocessError
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from engine.appending import PAGE_TOKENS, MaskedAppending, NewRows
 from engine.attention import Attention, EagerAttention, SdpaAttention
 from engine.backends import make_appending
+from engine.fim import Ids
 from engine.graphs import LAST_PICK, Recorder, StaticDecoder, record_cuda_graph
 from engine.heads import GPTBigCodeForCausalLM
 from engine.kv_cache import KVCache
@@ -32,20 +35,21 @@ TRIALS = ((1, 300), (5, 300), (300, 0))  # new rows, cached ones
 MAX_PASS_ERRORS = {torch.float16: 5e-2, torch.bfloat16: 2e-1, torch.float32: 1e-3}  # as roundings grow through all layers
 TRIAL_SHAPES = ((1, 1), (1, 16), (4, 1))  # sequences, rows of each
 TRIAL_TOKENS = 1000  # cached
-N_TIMED = 20
-OVERLAP_CAPABILITY = (9, 0)  # from which on a kernel can be launched before the one ahead of it has ended
-KERNEL_ERRORS = (RuntimeError, ImportError, OSError, SubprocessError)  # as where there is no C compiler
+N_TIMED, N_REPEATED = 20, 20
+OVERLAPPING = (9, 0), (12, 0)  # capabilities, the last one left out, where a kernel can be launched while another runs
+# As where there is no C compiler; Triton asserts that there is a driver's library.
+KERNEL_ERRORS = (RuntimeError, ImportError, OSError, SubprocessError, AssertionError)
 
 
-def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph) -> Stepper:
-    """How the model is to be run; replaces its attention where that fails."""
+def set_up(model: GPTBigCodeForCausalLM, record: Recorder = record_cuda_graph, *, may_fuse: bool = True) -> Stepper:
+    """How the model is to be run; replaces its attention where that fails. Without `may_fuse` that attention serves always."""
     if model.device.type == "cuda":
         torch.cuda.set_device(model.device)  # streams and graphs are made on the current one
     never_plan()
     replace_unfit(model)
     try:
         static = StaticDecoder(model, operators(model), record)
-        if model.device.type == "cuda":
+        if may_fuse and model.device.type == "cuda":
             choose_forward(static, fused_ways(model.device))
         static.warm_up()
     except RuntimeError as error:
@@ -72,24 +76,26 @@ def fused(model: GPTBigCodeForCausalLM, *, overlaps: bool = False) -> StaticForw
 
 def fused_ways(device: torch.device) -> tuple[MakeForward, ...]:
     """Ours that the device may take, the one that should be fastest first."""
-    overlaps = not torch.version.hip and torch.cuda.get_device_capability(device) >= OVERLAP_CAPABILITY
+    first, last = OVERLAPPING
+    overlaps = not torch.version.hip and first <= torch.cuda.get_device_capability(device) < last
     return (*((partial(fused, overlaps=True),) if overlaps else ()), fused)
 
 
 def choose_forward(static: StaticDecoder, ways: Sequence[MakeForward]) -> None:
     """Has the decoder take the first of other ways that can be had, agrees with its own on this machine, and is faster."""
-    plain = static.forward
-    wanted, plain_ms = _trial(static)
+    plain, prompt = static.forward, _Prompt.random(static.model)
+    wanted, plain_ms = _scores(static, prompt), _token_ms(static, prompt)
     log.info("trying fused kernels for passes of a few rows; for the first time on a machine that takes some seconds")
     for make in ways:
         try:
             static.use(make(static.model))
-            got, ms = _trial(static)
-            why_not = _why_wrong(got, wanted, MAX_PASS_ERRORS[static.model.dtype])
-            if why_not is None and ms > plain_ms:
-                why_not = f"they take {ms:.2f} ms a token here, the operators {plain_ms:.2f}"
+            static.warm_up()  # a way that lacks one shape is none
+            why_not = _why_wrong(static, prompt, wanted)
+            ms = _token_ms(static, prompt)
         except (*KERNEL_ERRORS, ValueError) as error:
             why_not = f"{type(error).__name__}: {error}".splitlines()[0]
+        if why_not is None and ms > plain_ms:
+            why_not = f"they take {ms:.2f} ms a token here, the operators {plain_ms:.2f}"
         if why_not is None:
             log.info("passes of a few rows are %s: %.2f ms a token, torch's operators %.2f", static.forward.name, ms, plain_ms)
             return
@@ -97,35 +103,54 @@ def choose_forward(static: StaticDecoder, ways: Sequence[MakeForward]) -> None:
     static.use(plain)
 
 
-def _trial(static: StaticDecoder) -> tuple[list[Tensor], float]:
-    """Scores of passes over random rows behind random ones, and the milliseconds that one of a single row takes."""
-    cache, scores = _random_cache(static.model), []
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """What a way is tried behind."""
+
+    ids: Ids
+    kv: KVCache
+
+    @classmethod
+    @torch.inference_mode()
+    def random(cls, model: GPTBigCodeForCausalLM) -> _Prompt:
+        """Keys and values that the model makes: others may be larger than its activations can bear."""
+        n_tokens, generator = min(TRIAL_TOKENS, model.config.n_positions // 2), torch.Generator().manual_seed(0)
+        ids, kv = torch.randint(model.n_used_ids, (1, n_tokens), generator=generator), model.new_cache()
+        model(ids.to(model.device), kv_cache=kv, logits_to_keep=1)
+        return cls(tuple(ids[0].tolist()), kv)
+
+
+def _scores(static: StaticDecoder, prompt: _Prompt) -> list[Tensor]:
+    """Behind the last of a few rows, in every shape that is tried."""
+    scores = []
     for n_sequences, n_rows in TRIAL_SHAPES:
-        static.load([cache.branch(cache.length // (idx + 1)) for idx in range(n_sequences)])
-        ids = [tuple(range(idx, idx + n_rows)) for idx in range(n_sequences)]
-        scores.append(static.launch(ids, forced=True).logits.cpu())
-    static.load([cache])
-    static.launch([(0,)]).read()
+        static.load([prompt.kv.branch(prompt.kv.length // (idx + 1)) for idx in range(n_sequences)])
+        launched = static.launch([prompt.ids[idx : idx + n_rows] for idx in range(n_sequences)], forced=True)
+        scores.append(launched.logits.to("cpu", copy=True))
+    return scores
+
+
+def _token_ms(static: StaticDecoder, prompt: _Prompt) -> float:
+    """Milliseconds that a token takes where one follows the other."""
+    static.load([prompt.kv])
+    static.launch([prompt.ids[:1]]).read()
     started_s = time.perf_counter()
     for _ in range(N_TIMED):
         launched = static.launch([(LAST_PICK,)])
     launched.read()
-    return scores, (time.perf_counter() - started_s) * 1000 / N_TIMED
+    return (time.perf_counter() - started_s) * 1000 / N_TIMED
 
 
-def _random_cache(model: GPTBigCodeForCausalLM) -> KVCache:
-    cache = model.new_cache()
-    shape, n_tokens = cache.shape, min(TRIAL_TOKENS, model.config.n_positions // 2)
-    generator = torch.Generator(shape.device).manual_seed(0)
-    size = (shape.n_layer, 1, shape.n_kv_head, n_tokens, 2 * shape.head_dim)
-    cache.extend(torch.empty(size, dtype=shape.dtype, device=shape.device).normal_(generator=generator))
-    return cache
-
-
-def _why_wrong(got: list[Tensor], wanted: list[Tensor], bound: float) -> str | None:
-    errors = [float((one - other).abs().max() / other.abs().max()) for one, other in zip(got, wanted, strict=True)]
-    wrong = next((error for error in errors if not error <= bound), None)  # which NaN is not
-    return None if wrong is None else f"their scores are {wrong:.1e} off"
+def _why_wrong(static: StaticDecoder, prompt: _Prompt, wanted: list[Tensor]) -> str | None:
+    """What speaks against the scores of the decoder's way; it adds in one order, so a race shows in any bit that changes."""
+    got = _scores(static, prompt)
+    for one, other in zip(got, wanted, strict=True):
+        error = float((one - other).abs().max() / other.abs().max())
+        if not error <= MAX_PASS_ERRORS[static.model.dtype]:  # which NaN is not
+            return f"their scores are {error:.1e} off"
+    if not all(map(torch.equal, got * N_REPEATED, [each for _ in range(N_REPEATED) for each in _scores(static, prompt)])):
+        return "their scores are not the same every time"
+    return None
 
 
 def replace_unfit(model: GPTBigCodeForCausalLM) -> None:

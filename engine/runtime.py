@@ -87,7 +87,7 @@ def load(options: EngineOptions, progress: Progress) -> Runtime:
     model = _load_model(folder, options.n_threads, placement, progress)
     stepper = None
     if placement.device.type == "cuda" and isinstance(model, GPTBigCodeForCausalLM):
-        stepper = gpu.set_up(model)
+        stepper = gpu.set_up(model, may_fuse=options.attention == "auto")
         placement = replace(placement, attention=model.transformer.attention.name)
     budget = options.budget_bytes or int(CACHE_SHARE * _free_bytes(placement.device))
     pool, background = CachePool(model.new_cache, budget), Allowance(options.background_tokens_per_min)

@@ -50,15 +50,18 @@ class Launches:
     def _launch(self, *args: Any, **options: Any) -> None:
         names = self.kernel.arg_names
         values = dict(zip(names, args, strict=False)) | {name: options.pop(name) for name in list(options) if name in names}
-        signature = {name: _type(value) if name.islower() else "constexpr" for name, value in values.items()}
+        signature = {name: _type(name, value) for name, value in values.items()}
         constants = {name: values[name] for name, kind in signature.items() if kind == "constexpr"}
         aligned = [name for name in names if _is_aligned(name, values[name], signature[name])]
         self.seen[repr((signature, constants, options, aligned))] = (signature, constants, options, aligned)
 
 
-def _type(value: Any) -> str:
+def _type(name: str, value: Any) -> str:
+    """As Triton sees an argument: in capitals, None and 1 are compiled in."""
     if isinstance(value, Tensor):
         return TYPES[value.dtype]
+    if not name.islower() or (value == 1 and name not in PASS_SIZES):
+        return "constexpr"
     return {type(None): "constexpr", int: "i32", float: "fp32"}[type(value)]
 
 
@@ -113,7 +116,7 @@ def main(shape: str, dtype: str, precision: str, way: str) -> None:
                 constexprs={(names.index(name),): value for name, value in constants.items()},
                 attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
             )
-            for capability in (90,) if overlaps else (89, 90):
+            for capability in (90,) if overlaps else (80, 89, 90):
                 compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
                 ptx = compiled.asm["ptx"]
                 told = {

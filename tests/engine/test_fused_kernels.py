@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton has no build for this system")
 
-SHARED_BYTES = {89: 99 << 10, 90: 227 << 10}  # what one program may have, by compute capability
+SHARED_BYTES = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10}  # what one program may have, by compute capability
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_every_launch_of_a_published_shape_compiles_and_fits(shape, dtype, preci
     compiled = [json.loads(line) for line in told.stdout.splitlines()]
     assert {each["kernel"] for each in compiled} == {"embed", "linear", "attend", "merge", "pick", "judge"}
     for each in compiled:
-        assert each["stack"] <= 16, each  # bytes of registers that are kept in memory
+        assert each["stack"] <= 32, each  # bytes of registers that are kept in memory
         assert each["shared"] <= SHARED_BYTES[each["capability"]], each
         assert each["is_async"] == (each["kernel"] in ("linear", "attend")), each
         if way == "overlapping":  # of what others write nothing is touched before they have ended
