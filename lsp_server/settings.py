@@ -70,9 +70,7 @@ class Settings:
     script: str | None = _setting(None, "JSON file of written completions for the scripted engine", user_only=True)
     device: str = _setting("auto", "where the weights live: auto, cpu, cuda, cuda:N or mps", user_only=True)
     dtype: str = _setting("auto", "what the weights are held in: auto, float32, float16, bfloat16 or int8", user_only=True)
-    attention: str = _setting(
-        "auto", "which attention runs: auto, eager, sdpa, flash_attention_2, flash_attn or torch_flash", user_only=True
-    )
+    attention: str = _setting("auto", "which attention runs: auto, eager, sdpa, flash_attn or torch_flash", user_only=True)
     n_threads: int | None = _setting(None, "CPU threads; none: one per physical core", range=(1, 1024), user_only=True)
     budget_mb: int | None = _setting(
         None, "memory for caches; none: from free memory", unit="MB", range=(1, 1 << 20), user_only=True

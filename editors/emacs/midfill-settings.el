@@ -169,8 +169,7 @@ Default: auto.  Nil leaves it to the server."
                  string))
 
 (defcustom midfill-attention nil
-  "Which attention runs: auto, eager, sdpa, flash_attention_2, flash_attn or
-torch_flash.
+  "Which attention runs: auto, eager, sdpa, flash_attn or torch_flash.
 Default: auto.  Nil leaves it to the server."
   :type '(choice (const :tag "Not set here" nil)
                  string))

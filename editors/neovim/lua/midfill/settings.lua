@@ -30,7 +30,7 @@ local M = {}
 ---@field script? string JSON file of written completions for the scripted engine. Default: none.
 ---@field device? string Where the weights live: auto, cpu, cuda, cuda:N or mps. Default: auto.
 ---@field dtype? string What the weights are held in: auto, float32, float16, bfloat16 or int8. Default: auto.
----@field attention? string Which attention runs: auto, eager, sdpa, flash_attention_2, flash_attn or torch_flash. Default: auto.
+---@field attention? string Which attention runs: auto, eager, sdpa, flash_attn or torch_flash. Default: auto.
 ---@field n_threads? integer CPU threads; none: one per physical core. From 1 to 1024. Default: none.
 ---@field budget_mb? integer Memory for caches; none: from free memory. From 1 to 1048576 MB. Default: none.
 ---@field background_tokens_per_min? integer Limit on what is computed while nobody waits, for a battery's sake; none: as much as is useful. From 0 to 1073741824 tokens. Default: none.
@@ -166,7 +166,7 @@ M.all = {
   attention = {
     user_only = true,
     option = '--attention',
-    about = 'Which attention runs: auto, eager, sdpa, flash_attention_2, flash_attn or torch_flash. Default: auto.',
+    about = 'Which attention runs: auto, eager, sdpa, flash_attn or torch_flash. Default: auto.',
   },
   n_threads = {
     user_only = true,
