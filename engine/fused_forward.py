@@ -37,7 +37,7 @@ ACTIVATIONS = {"relu": "relu", "gelu": "erf"}  # the others are forms of the tan
 class _Rows:
     """Hidden states, those of the residual stream with the moments that a norm needs.
 
-    Shapes: h (rows, width); moments (rows, parts, 2) float32.
+    Shapes: h (rows, width); moments (2, parts, BLOCK_ROWS) float32.
     """
 
     h: Tensor
@@ -138,7 +138,7 @@ class FusedForward:
 
     def _new_rows(self, n_rows: int) -> _Rows:
         n_embd, like = self._config.n_embd, self._model.transformer.wte.weight
-        moments = like.new_empty(n_rows, n_embd // _block_out(n_embd), 2, dtype=torch.float32)
+        moments = like.new_empty(2, n_embd // _block_out(n_embd), BLOCK_ROWS, dtype=torch.float32)
         return _Rows(like.new_empty(n_rows, n_embd), moments)
 
     def _linear(
@@ -197,8 +197,9 @@ class FusedForward:
         n_rows, n_batch, head_dim = len(q), len(kv), config.head_dim
         n_splits = -(-rows.capacity // KEYS_PER_SPLIT)  # not of the keys in use: a graph's launches are fixed
         n_queries = rows.n_new * config.n_head // config.n_kv_head  # of one key/value head
-        block_rows = min(max(_power_of_two(n_queries), BLOCK_ROWS), MAX_BLOCK_QUERIES)
         block_dim = max(_power_of_two(head_dim), 16)
+        is_narrow = block_dim * q.element_size() <= 256  # else less fits into the smallest devices
+        block_rows = min(max(_power_of_two(n_queries), BLOCK_ROWS), MAX_BLOCK_QUERIES if is_narrow else MAX_BLOCK_QUERIES // 2)
         mixed = q.new_empty(n_splits, n_rows, config.n_head, head_dim, dtype=torch.float32)
         weights = q.new_empty(n_splits, n_rows, config.n_head, dtype=torch.float32)
         fused_attention.attend[(n_splits, -(-n_queries // block_rows), n_batch * config.n_kv_head)](
@@ -219,7 +220,7 @@ class FusedForward:
             BLOCK_DIM=block_dim,
             KEYS_PER_SPLIT=KEYS_PER_SPLIT,
             num_warps=4 if block_rows < MAX_BLOCK_QUERIES else 8,
-            num_stages=3 if block_dim * q.element_size() <= 256 else 2,  # what fits into the smallest device
+            num_stages=3 if is_narrow else 2,
             **self._launch,
         )
         out = torch.empty_like(q)

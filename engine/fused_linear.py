@@ -49,13 +49,16 @@ def activated(h, ACTIVATION: tl.constexpr):
 
 
 @triton.jit
-def store_moments(moments, h, rows, is_row, n_parts, BLOCK_OUT: tl.constexpr):
-    """Keeps what a program knows of each row's norm. Shapes: h (rows, BLOCK_OUT), moments (rows, n_parts, 2) in memory."""
+def store_moments(moments, h, rows, is_row, n_parts, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr):
+    """Keeps what a program knows of each row's norm.
+
+    Shapes: h (rows, BLOCK_OUT), moments (2, n_parts, BLOCK_ROWS) in memory.
+    """
     mean = tl.sum(h, 1) / BLOCK_OUT
     apart = h - mean[:, None]
-    places = moments + (rows * n_parts + tl.program_id(0)) * 2
+    places = moments + tl.program_id(0) * BLOCK_ROWS + rows
     tl.store(places, mean, mask=is_row)
-    tl.store(places + 1, tl.sum(apart * apart, 1), mask=is_row)
+    tl.store(places + n_parts * BLOCK_ROWS, tl.sum(apart * apart, 1), mask=is_row)
 
 
 @triton.jit
@@ -65,21 +68,39 @@ def add_pairs(one, other, more_of_one, more_of_other):
 
 
 @triton.jit
-def load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_PARTS: tl.constexpr):
+def load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_ROWS: tl.constexpr, BLOCK_PARTS: tl.constexpr):
     """Each row's mean and reciprocal deviation, from parts of one size. Shapes: results (rows,).
 
     Numerics: squares are taken about the first part's mean, which is near enough to all others'.
     Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
     parts = tl.arange(0, BLOCK_PARTS)
-    is_part = is_row[:, None] & (parts < n_parts)[None, :]
-    places = moments + (rows[:, None] * n_parts + parts[None, :]) * 2
-    pivot = tl.load(moments + rows * (n_parts * 2), mask=is_row, other=0.0)
-    apart = tl.where(is_part, tl.load(places, mask=is_part, other=0.0) - pivot[:, None], 0.0)
-    squares = tl.load(places + 1, mask=is_part, other=0.0) + apart * apart * (n_in / n_parts)
-    total, squares = tl.reduce((apart, squares), 1, add_pairs)
+    is_part = (parts < n_parts)[:, None] & is_row[None, :]
+    places = moments + parts[:, None] * BLOCK_ROWS + rows[None, :]
+    pivot = tl.load(moments + rows, mask=is_row, other=0.0)
+    apart = tl.where(is_part, tl.load(places, mask=is_part, other=0.0) - pivot[None, :], 0.0)
+    squares = tl.load(places + n_parts * BLOCK_ROWS, mask=is_part, other=0.0) + apart * apart * (n_in / n_parts)
+    total, squares = tl.reduce((apart, squares), 0, add_pairs)
     apart = total / n_parts
     return pivot + apart, 1.0 / tl.sqrt(squares / n_in - apart * apart + eps)
+
+
+@triton.jit
+def add_groups(sums, GROUPS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr):
+    """Adds 1, 2 or 4 groups; `tl.sum` would have every warp hold all of the result, and activate it.
+
+    Shapes: sums (GROUPS, BLOCK_ROWS, BLOCK_OUT), result (BLOCK_ROWS, BLOCK_OUT).
+    """
+    sums = tl.permute(sums, (1, 2, 0))
+    if GROUPS == 4:
+        one, other = tl.split(tl.reshape(sums, (BLOCK_ROWS, BLOCK_OUT, 2, 2)))
+        sums = one + other
+    if GROUPS >= 2:
+        one, other = tl.split(sums)
+        sums = one + other
+    else:
+        sums = tl.reshape(sums, (BLOCK_ROWS, BLOCK_OUT))
+    return sums
 
 
 @triton.jit(do_not_specialize=PASS_SIZES)
@@ -89,7 +110,7 @@ def embed(
     wte,  # (vocab, width)
     wpe,  # (n_positions, width)
     out,  # (rows, width)
-    moments,  # (rows, parts, 2) float32 of `out`
+    moments,  # (2, parts, BLOCK_ROWS) float32 of `out`
     n_rows,
     n_new,
     n_positions,
@@ -109,7 +130,7 @@ def embed(
     h = tl.load(wte + token[:, None] * width + columns[None, :], mask=is_row[:, None], other=0.0)
     h += tl.load(wpe + position[:, None] * width + columns[None, :], mask=is_row[:, None], other=0.0)
     tl.store(out + rows[:, None] * width + columns[None, :], h, mask=is_row[:, None])
-    store_moments(moments, h.to(tl.float32), rows, is_row, width // BLOCK_OUT, BLOCK_OUT)
+    store_moments(moments, h.to(tl.float32), rows, is_row, width // BLOCK_OUT, BLOCK_ROWS, BLOCK_OUT)
 
 
 @triton.jit(do_not_specialize=PASS_SIZES)
@@ -120,10 +141,10 @@ def linear(
     bias,  # (n_out,) or None
     norm_weight,  # (n_in,) of a layer norm before the product, or None
     norm_bias,
-    moments,  # (rows, parts, 2) of x, where it is normed
+    moments,  # (2, parts, BLOCK_ROWS) of x, where it is normed
     residual,  # (rows, n_out) added to the product, or None
     out,  # (rows, n_out), less what goes into the cache
-    out_moments,  # (rows, n_out / BLOCK_OUT, 2) of `out`, or None
+    out_moments,  # (2, n_out / BLOCK_OUT, BLOCK_ROWS) of `out`, or None
     kv,  # (B, C, K, kv_width): where a key/value head's share of the outputs goes, or None
     lengths,  # (B,) int64: rows cached before
     n_rows,
@@ -157,10 +178,12 @@ def linear(
         fetch_ahead(weight, outs, is_out, n_in, N_FETCHED, 128 // weight.dtype.element_ty.primitive_bitwidth * 8)
     wait(OVERLAPS)
     if norm_weight is not None:
-        mean, deviation = load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_PARTS)
+        mean, deviation = load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_ROWS, BLOCK_PARTS)
     sums = tl.zeros((GROUPS, BLOCK_ROWS, BLOCK_OUT), tl.float32)
     for start in range(0, n_in, GROUPS * BLOCK_IN):
-        tile = tl.load(x + rows[None, :, None] * n_in + start + ins, mask=is_row[None, :, None], other=0.0)
+        columns = tl.permute(ins, (0, 2, 1))  # (groups, ins, 1)
+        tile = tl.load(x + rows[None, None, :] * n_in + start + columns, mask=is_row[None, None, :], other=0.0)
+        tile = tl.permute(tile, (0, 2, 1))  # loaded as it is, its rows would share banks
         if norm_weight is not None:
             gain = tl.load(norm_weight + start + ins).to(tl.float32)
             shift = tl.load(norm_bias + start + ins).to(tl.float32)
@@ -168,7 +191,7 @@ def linear(
             tile = normed.to(x.dtype.element_ty)
         panel = tl.load(weight + outs[None, :, None] * n_in + start + ins, mask=is_out[None, :, None], other=0)
         sums = tl.dot(tile, tl.permute(panel.to(tile.dtype), (0, 2, 1)), sums, input_precision="ieee")
-    sums = tl.sum(sums, 0)
+    sums = add_groups(sums, GROUPS, BLOCK_ROWS, BLOCK_OUT)
     if scale is not None:
         sums *= tl.load(scale + outs, mask=is_out, other=0.0)[None, :]
     if bias is not None:
@@ -178,7 +201,7 @@ def linear(
     if residual is not None:
         result += tl.load(residual + rows[:, None] * n_out + outs[None, :], mask=is_wanted, other=0.0)
     if out_moments is not None:
-        store_moments(out_moments, result.to(tl.float32), rows, is_row, n_out // BLOCK_OUT, BLOCK_OUT)
+        store_moments(out_moments, result.to(tl.float32), rows, is_row, n_out // BLOCK_OUT, BLOCK_ROWS, BLOCK_OUT)
     if kv is None:
         tl.store(out + rows[:, None] * n_out + outs[None, :], result, mask=is_wanted)
     else:
