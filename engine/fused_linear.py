@@ -71,7 +71,7 @@ def add_pairs(one, other, more_of_one, more_of_other):
 def load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_ROWS: tl.constexpr, BLOCK_PARTS: tl.constexpr):
     """Each row's mean and reciprocal deviation, from parts of one size. Shapes: results (rows,).
 
-    Numerics: squares are taken about the first part's mean, which is near enough to all others'.
+    Numerics: squares are taken about the first part's mean; where that lies far off, the variance is as large.
     Source: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances".
     """
     parts = tl.arange(0, BLOCK_PARTS)
@@ -82,7 +82,8 @@ def load_moments(moments, rows, is_row, n_in, eps, n_parts, BLOCK_ROWS: tl.const
     squares = tl.load(places + n_parts * BLOCK_ROWS, mask=is_part, other=0.0) + apart * apart * (n_in / n_parts)
     total, squares = tl.reduce((apart, squares), 0, add_pairs)
     apart = total / n_parts
-    return pivot + apart, 1.0 / tl.sqrt(squares / n_in - apart * apart + eps)
+    variance = tl.maximum(squares / n_in - apart * apart, 0.0)
+    return pivot + apart, 1.0 / tl.sqrt(variance + eps)
 
 
 @triton.jit
