@@ -149,14 +149,14 @@ def timed(plan: Plan, name: str, lengths: tuple[int, ...]) -> dict[str, Any]:
     forward, operators, rows = static.forward.name, StaticDecoder(model, gpu.operators(model), plan.record), []
     for n_tokens in lengths:
         cached = speed.filled(model, speed.random_ids(model, n_tokens))
-        by_rows = {n_rows: speed.decode_ms(static, cached, clock, n_rows) for n_rows in (1, 2, 4, 8, 16)}
+        by_rows = {n_rows: speed.decode_ms(static, cached, clock, n_rows=n_rows) for n_rows in (1, 2, 4, 8, 16)}
         rows.append(
             {
                 "n_tokens": n_tokens,
                 "prefill_ms": speed.prefill_ms(model, clock, n_tokens),
                 "decode_ms": by_rows[1],
                 "verify_ms_by_rows": by_rows,
-                "together_ms_by_sequences": {n: speed.together_ms(static, cached, clock, n) for n in (2, 4)},
+                "together_ms_by_sequences": {n: speed.decode_ms(static, cached, clock, n_sequences=n) for n in (2, 4)},
                 "decode_operators_ms": speed.decode_ms(operators, cached, clock),
                 "decode_unrecorded_ms": speed.decode_unrecorded_ms(model, cached, clock),
                 "keystroke_ms": speed.keystroke_ms(model, stepper, cached, clock),

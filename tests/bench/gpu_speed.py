@@ -78,29 +78,17 @@ def prefill_ms(model: GPTBigCodeForCausalLM, clock: Clock, n_tokens: int) -> flo
     return clock.ms(lambda: model(ids, logits_to_keep=1))
 
 
-def decode_ms(static: StaticDecoder, cached: CachedPrompt, clock: Clock, n_rows: int = 1) -> float:
-    """One pass in a row of many, each launched before the one ahead of it is read; `n_rows` of them with a draft."""
+def decode_ms(static: StaticDecoder, cached: CachedPrompt, clock: Clock, *, n_rows: int = 1, n_sequences: int = 1) -> float:
+    """One pass in a row of many, each launched before the one ahead of it is read; `n_rows` of them with a draft.
 
-    def run() -> None:
-        static.load([cached.kv])
-        launched = static.launch([(cached.ids[-1],)])
-        for _ in range(clock.n_tokens):
-            ahead = static.launch([(LAST_PICK, *(7,) * (n_rows - 1))])
-            launched.read()
-            launched = ahead
-        launched.read()
-
-    return clock.ms(run) / (clock.n_tokens + 1)
-
-
-def together_ms(static: StaticDecoder, cached: CachedPrompt, clock: Clock, n_sequences: int) -> float:
-    """A pass that takes a token of each of several sequences, of windows or alternatives."""
+    With several sequences, of windows or alternatives, a pass takes a token of each.
+    """
 
     def run() -> None:
         static.load([cached.kv] * n_sequences)
         launched = static.launch([(cached.ids[-1],)] * n_sequences)
         for _ in range(clock.n_tokens):
-            ahead = static.launch([(LAST_PICK,)] * n_sequences)
+            ahead = static.launch([(LAST_PICK, *(7,) * (n_rows - 1))] * n_sequences)
             launched.read()
             launched = ahead
         launched.read()

@@ -27,6 +27,16 @@ def pair(kind: str, attention: str, *, seed: int = 0, **changes: Any) -> tuple[A
     return theirs.eval(), ours.eval()
 
 
+def stirred(model: Any) -> Any:
+    """The model with random norms and biases: a fresh one's hide what is left out."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.normal_(std=0.5, generator=generator)
+    return model
+
+
 def random_ids(shape: tuple[int, ...], n_vocab: int = 99, seed: int = 1) -> Tensor:
     """Ids that are none of the special ones."""
     return torch.randint(3, n_vocab, shape, generator=torch.Generator().manual_seed(seed))

@@ -11,7 +11,7 @@ from engine.config import ACTIVATIONS
 from engine.graphs import LAST_PICK, SHAPES, StaticDecoder, record_nothing
 from engine.heads import GPTBigCodeForCausalLM
 from engine.static_forward import OperatorForward, StaticForward
-from tests.engine.pairs import random_ids, relative_error
+from tests.engine.pairs import random_ids, relative_error, stirred
 from tests.engine.test_attention import model
 
 pytest.importorskip("triton", reason="Triton has no build for this system")
@@ -22,14 +22,7 @@ CAPACITY, LENGTHS = 512, (37, 300, 0, 129)  # with shares of 128 keys: none, one
 
 
 def small(**changes: object) -> GPTBigCodeForCausalLM:
-    """Its biases and norms are not those of a fresh model, which hide what is left out."""
-    ours = model(**{"n_layer": 2, "n_embd": 64, **changes})
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in ours.parameters():
-            if parameter.dim() == 1:
-                parameter.normal_(std=0.5, generator=generator)
-    return ours
+    return stirred(model(**{"n_layer": 2, "n_embd": 64, **changes}))
 
 
 def both(ours: GPTBigCodeForCausalLM) -> tuple[StaticForward, StaticForward]:

@@ -133,13 +133,10 @@ def test_the_first_other_way_that_agrees_and_is_faster_is_taken(caplog) -> None:
     def raise_first(ours: GPTBigCodeForCausalLM) -> StaticForward:
         raise ImportError("No module named 'triton'")
 
-    def make(ours: GPTBigCodeForCausalLM) -> StaticForward:
-        return OperatorForward(ours, make_appending(ours.transformer.attention, ours.config))
-
     ours = model()
     static = StaticDecoder(ours, Changed(ours, late), record_nothing)
     with caplog.at_level(logging.INFO):
-        gpu.choose_forward(static, (raise_first, make))
+        gpu.choose_forward(static, (raise_first, gpu.operators))
     assert static.forward.name == "operators"
     assert "passes of a few rows are operators: " in caplog.text
     assert "do not take fused kernels: ImportError: No module named 'triton'" in caplog.text

@@ -21,7 +21,7 @@ from engine.jobs import Job
 from engine.model_files import SHIPPED_MODEL
 from engine.runtime import load, warm_up
 from engine.steps import GraphStepper
-from tests.engine.pairs import SHAPE, relative_error
+from tests.engine.pairs import SHAPE, relative_error, stirred
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,12 +36,7 @@ def on_gpu(name: str, dtype: torch.dtype, **changes: object) -> GPTBigCodeForCau
     shape = {"n_embd": 256, "n_head": 4, "n_positions": 1024, "n_layer": 4, **changes}
     config = GPTBigCodeConfig.from_dict({**SHAPE, **shape})
     torch.manual_seed(0)
-    model = GPTBigCodeForCausalLM(config, make_attention(name, config))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:  # a fresh model's biases and norms hide what is left out
-                parameter.normal_(std=0.5)
-    return model.to("cuda", dtype).eval()
+    return stirred(GPTBigCodeForCausalLM(config, make_attention(name, config))).to("cuda", dtype).eval()
 
 
 @HALVES
