@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from engine.api import EngineError, State, Status
 from engine.link import Link
-from engine.model_files import PACKED_FOLDER, SHIPPED_MODEL
+from engine.model_files import PACKED_FOLDER, SHIPPED_MODEL, cache_directory
 from engine.rendezvous import runtime_directory, state_directory, take_lock
 
 PATIENCE_S = 15.0  # with an engine that was told to end, before it is killed
@@ -76,7 +74,7 @@ def clean() -> Iterator[Path]:
     for resident in residents():
         resident.stop()
     state = state_directory()  # on macOS the settings file is there too
-    caches = Path(platformdirs.user_cache_dir("midfill")), SHIPPED_MODEL / PACKED_FOLDER
+    caches = cache_directory(), SHIPPED_MODEL / PACKED_FOLDER
     for path in (runtime_directory(), *sorted(state.glob("engine-*.log*")), *sorted(state.glob("stats.*")), *caches):
         try:
             if path.is_dir():

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from engine.api import CheckpointError, Gate
 
 SHIPPED_MODEL = Path(__file__).parent / "models"
@@ -34,6 +36,11 @@ def model_folder(name: str) -> Path:
         raise CheckpointError(
             f"model {name!r} is neither a folder nor a downloaded hub model; `midfill models pull {name}` downloads it"
         ) from error
+
+
+def cache_directory() -> Path:
+    """The user's directory for what can be made anew: compiled kernels, packed weights of folders that cannot be written."""
+    return user_cache_path("midfill")
 
 
 def n_used_ids(folder: Path) -> int | None:

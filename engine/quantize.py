@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from torch.nn import functional as F
 
 from engine.config import GPTBigCodeConfig
 from engine.heads import GPTBigCodeForCausalLM
-from engine.model_files import PACKED_FOLDER
+from engine.model_files import PACKED_FOLDER, cache_directory
 from engine.native.library import STORED_DTYPES, FileRows
 from engine.stored import our_name, weight_files
 from engine.weights import Progress, read_weights
@@ -111,7 +110,7 @@ def load_quantized(folder: Path, config: GPTBigCodeConfig, checksum: Checksum, p
     name = f"int8-{_digest(folder)}.safetensors"
     places = (
         folder / PACKED_FOLDER,
-        user_cache_path("midfill") / "int8" / hashlib.sha256(str(folder).encode()).hexdigest()[:16],
+        cache_directory() / "int8" / hashlib.sha256(str(folder).encode()).hexdigest()[:16],
     )
     for place in places:
         if (place / name).is_file():

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
+
+from engine.model_files import cache_directory
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def load_library(cache: Path | None = None, compilers: Sequence[str] = COMPILERS
     compiler = next((found for name in compilers if (found := shutil.which(name))), None)
     if compiler is None:
         raise NoKernels(f"no C compiler ({', '.join(compilers)}) is installed")
-    folder = user_cache_path("midfill") / "native" if cache is None else cache
+    folder = cache_directory() / "native" if cache is None else cache
     path = folder / f"libmidfill-{_digest(compiler, machine)}.so"
     if not path.is_file():
         _compile(compiler, machine, path)
